@@ -1,0 +1,87 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_channel::{Receiver, Sender};
+
+use super::{Bus, Event};
+
+/// A bus inside the process: each subscriber has a bounded queue; one that
+/// is full loses its oldest event, which is counted.
+///
+/// Not for a consumer that must see every change: that is what
+/// [`Runner::watch`](crate::Runner::watch) is for.
+///
+/// ```
+/// # use decnet_lifecycle::{Bus, ChannelBus, DeckyName, Event, LifecycleId, Operation, Status};
+/// # let event = Event {
+/// #     decky: DeckyName::parse("decky-01")?,
+/// #     lifecycle_id: LifecycleId::from_u128(7),
+/// #     operation: Operation::Deploy,
+/// #     status: Status::Running,
+/// #     error: None,
+/// # };
+/// let bus = ChannelBus::new(16);
+/// let subscription = bus.subscribe();
+/// bus.publish(&event);
+/// assert_eq!(futures_lite::future::block_on(subscription.next()), Some(event));
+/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// ```
+#[derive(Debug)]
+pub struct ChannelBus {
+    capacity: usize,
+    subscribers: Mutex<Vec<Sender<Event>>>,
+    dropped: AtomicU64,
+}
+
+impl ChannelBus {
+    /// A bus whose subscribers have queues of this many events, at least one.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), subscribers: Mutex::default(), dropped: AtomicU64::new(0) }
+    }
+
+    /// Hears every event published from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        let (sender, receiver) = async_channel::bounded(self.capacity);
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        Subscription { receiver }
+    }
+}
+
+impl Bus for ChannelBus {
+    fn publish(&self, event: &Event) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| match subscriber.force_send(event.clone()) {
+            Ok(None) => true,
+            Ok(Some(_oldest)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(_closed) => false,
+        });
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// One subscriber's queue.
+#[derive(Debug)]
+pub struct Subscription {
+    receiver: Receiver<Event>,
+}
+
+impl Subscription {
+    /// The next event; none once the bus is gone. Cancel-safe.
+    pub async fn next(&self) -> Option<Event> {
+        self.receiver.recv().await.ok()
+    }
+
+    /// The next event if one is waiting.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+}

@@ -1,0 +1,153 @@
+//! The engine: what really brings deckies up, changes them and takes them down.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::Clock;
+use crate::fleet::FleetConfig;
+use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
+
+mod cancel;
+#[cfg(feature = "process")]
+pub mod process;
+
+pub use cancel::CancelToken;
+
+/// Brings deckies up, changes their services, takes them down.
+///
+/// One call is about [`Work::deckies`]; the rest of [`Work::fleet`] is context
+/// and stays untouched. An engine answers with a [`Report`] that names each
+/// decky, because `succeeded` needs positive evidence: a decky that the report
+/// does not name counts as failed.
+///
+/// A call may be dropped at any await (deadline, shutdown); it must then leave
+/// no process of its own behind. A panic is caught and fails the rows.
+#[async_trait]
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// Brings the deckies up as the fleet describes them.
+    ///
+    /// # Errors
+    /// One failure that holds for every decky of the call.
+    async fn deploy(&self, work: &Work) -> Result<Report, Failure>;
+
+    /// Gives the deckies the services that the fleet now lists for them. If it
+    /// fails, the services from before should still be there.
+    ///
+    /// # Errors
+    /// One failure that holds for every decky of the call.
+    async fn mutate(&self, work: &Work) -> Result<Report, Failure>;
+
+    /// Takes the deckies down. A decky that isn't up counts as taken down.
+    ///
+    /// # Errors
+    /// One failure that holds for every decky of the call.
+    async fn teardown(&self, work: &Work) -> Result<Report, Failure>;
+}
+
+/// What an engine call is about.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The whole fleet as it shall be; on a mutate with the new services.
+    pub fleet: Arc<FleetConfig>,
+    /// The deckies to work on, with the lifecycle and the cancel token of each.
+    pub deckies: BTreeMap<DeckyName, Task>,
+    /// Time, injected: engines wait only through it.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told of progress.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// One decky of a call.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The row that tracks it.
+    pub id: LifecycleId,
+    /// Raised when somebody asks for it to stop.
+    pub cancel: CancelToken,
+}
+
+impl Work {
+    /// Whether this decky's operation was asked to stop.
+    #[must_use]
+    pub fn is_cancelled(&self, decky: &DeckyName) -> bool {
+        self.deckies.get(decky).is_some_and(|task| task.cancel.is_cancelled())
+    }
+
+    /// Waits until this decky's operation is asked to stop; for a decky that
+    /// the work does not name, for ever.
+    pub async fn cancelled(&self, decky: &DeckyName) {
+        match self.deckies.get(decky) {
+            Some(task) => task.cancel.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells how a decky is coming along, in a few words.
+    pub fn note(&self, decky: &DeckyName, text: &str) {
+        self.progress.note(decky, text);
+    }
+}
+
+/// Hears how deckies are coming along. Must return at once.
+pub trait Progress: fmt::Debug + Send + Sync + 'static {
+    /// A few words on one decky.
+    fn note(&self, decky: &DeckyName, text: &str);
+}
+
+/// Progress that nobody listens to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn note(&self, _decky: &DeckyName, _text: &str) {}
+}
+
+/// How a call ended, decky by decky.
+///
+/// ```
+/// use decnet_lifecycle::{DeckyName, Failure, FailureKind, Report};
+///
+/// let (up, down, forgotten) = (DeckyName::parse("up")?, DeckyName::parse("down")?, DeckyName::parse("x")?);
+/// let mut report = Report::new();
+/// report.succeeded(up.clone());
+/// report.failed(down.clone(), Failure::new(FailureKind::Engine, "port 22 is in use"));
+/// assert!(report.outcome(&up).is_ok());
+/// assert!(report.outcome(&down).is_err());
+/// assert_eq!(report.outcome(&forgotten).unwrap_err().kind(), FailureKind::Engine);
+/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    outcomes: BTreeMap<DeckyName, Result<(), Failure>>,
+}
+
+impl Report {
+    /// A report that names no decky yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// There is evidence that this decky is as asked.
+    pub fn succeeded(&mut self, decky: DeckyName) {
+        self.outcomes.insert(decky, Ok(()));
+    }
+
+    /// This decky is not as asked.
+    pub fn failed(&mut self, decky: DeckyName, failure: Failure) {
+        self.outcomes.insert(decky, Err(failure));
+    }
+
+    /// How it ended for this decky; a decky that was never named failed.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn outcome(&self, decky: &DeckyName) -> Result<(), Failure> {
+        self.outcomes.get(decky).cloned().unwrap_or_else(|| {
+            Err(Failure::new(FailureKind::Engine, "unverified: the engine's report does not name this decky"))
+        })
+    }
+}

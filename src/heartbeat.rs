@@ -1,0 +1,238 @@
+//! Deltas in, verdicts out: what a worker says of its rows, and what it
+//! counts for.
+
+use std::collections::BTreeMap;
+
+use crate::journal::CommitError;
+use crate::lifecycle::{
+    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Phase, Record,
+    Running, Status, Timestamp,
+};
+use crate::store::{Query, StoreError};
+use crate::strategy::Context;
+
+/// What a worker says of one operation on one of its deckies.
+///
+/// In a heartbeat's body: `{decky_name, operation, status, error?,
+/// completed_at?, lifecycle_id?}`; the Python worker sends no `lifecycle_id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// The row it is about, where the worker knows it.
+    pub lifecycle_id: Option<LifecycleId>,
+    /// Which decky.
+    pub decky: DeckyName,
+    /// Which operation.
+    pub operation: Operation,
+    /// Where the worker says it is.
+    pub report: Reported,
+    /// When the worker says it ended. A claim: its clock is not ours.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// Where a worker says an operation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// It is being worked on.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly, in the worker's words.
+    Failed(String),
+}
+
+/// What became of a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It counted.
+    Applied,
+    /// The row had ended before; nothing was changed.
+    AlreadyClosed,
+    /// It may be about an earlier row, or about one that was never
+    /// dispatched; nothing was changed.
+    Stale,
+    /// There is no such open row; nothing was changed.
+    Unknown,
+    /// The row belongs to another host; nothing was changed.
+    WrongHost,
+    /// It contradicts the row it names, or came after the bound on deltas;
+    /// nothing was changed.
+    Malformed,
+}
+
+/// How far a worker's clock may be off before its claim counts as earlier
+/// than the dispatch.
+const SKEW: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+/// How many of a decky's last rows are looked at for an earlier one whose
+/// delta may still be on its way.
+const EARLIER_ROWS: usize = 32;
+
+/// Takes one beat's deltas: all that count end in one commit.
+pub(crate) async fn apply(
+    context: &Context,
+    host: &HostId,
+    deltas: &[Delta],
+) -> Result<Vec<Verdict>, StoreError> {
+    context.heard.note(host, context.clock.monotonic());
+    let taken = deltas.get(..context.limits.deltas.min(deltas.len())).unwrap_or_default();
+    let mut found = Found::read(context, host, taken).await?;
+    let mut verdicts = vec![Verdict::Malformed; deltas.len()];
+    let mut places = Vec::new();
+    let mut ends = Vec::new();
+    let at = context.clock.now();
+    for ((place, verdict), delta) in verdicts.iter_mut().enumerate().zip(taken) {
+        match found.judge(context, host, delta).await? {
+            Judged::Says(word) => *verdict = word,
+            Judged::Ends(row) => {
+                let step = match &delta.report {
+                    Reported::Failed(error) => {
+                        let failure = Failure::new(FailureKind::Reported, error);
+                        row.fail(failure, at).claiming(delta.completed_at).into_intent()
+                    }
+                    Reported::Succeeded | Reported::Running => {
+                        row.succeed(at).claiming(delta.completed_at).into_intent()
+                    }
+                };
+                places.push(place);
+                ends.push(step);
+            }
+        }
+    }
+    let mut failed = None;
+    for (place, answer) in places.into_iter().zip(context.journal.commit_intents(ends).await) {
+        let word = match answer {
+            Ok(_) => Verdict::Applied,
+            Err(CommitError::Conflict { .. }) => Verdict::AlreadyClosed,
+            Err(CommitError::Missing { .. }) => Verdict::Unknown,
+            Err(CommitError::NotCommitted { error, lifecycle }) => {
+                lifecycle.hand_over();
+                failed = Some(error);
+                continue;
+            }
+            Err(CommitError::Unknown { error, .. }) => {
+                failed = Some(error);
+                continue;
+            }
+        };
+        if let Some(slot) = verdicts.get_mut(place) {
+            *slot = word;
+        }
+    }
+    // Without a verdict the worker sends the delta again, which is harmless.
+    failed.map_or(Ok(verdicts), Err)
+}
+
+enum Judged {
+    Says(Verdict),
+    Ends(Lifecycle<Running>),
+}
+
+/// The rows that a beat's deltas may be about, read once; a row that a delta
+/// of this beat ends is gone from here.
+struct Found {
+    by_id: BTreeMap<LifecycleId, Record>,
+    open_of: BTreeMap<DeckyName, Vec<LifecycleId>>,
+}
+
+impl Found {
+    async fn read(context: &Context, host: &HostId, deltas: &[Delta]) -> Result<Self, StoreError> {
+        let store = context.journal.store();
+        let ids: Vec<LifecycleId> = deltas.iter().filter_map(|delta| delta.lifecycle_id).collect();
+        let mut found = Self { by_id: BTreeMap::new(), open_of: BTreeMap::new() };
+        for record in store.read(&ids).await? {
+            found.by_id.insert(record.id, record);
+        }
+        for delta in deltas.iter().filter(|delta| delta.lifecycle_id.is_none()) {
+            if found.open_of.contains_key(&delta.decky) {
+                continue;
+            }
+            let query = Query::new().decky(delta.decky.clone()).host(host.clone()).open();
+            let open = store.query(&query).await?.records;
+            found.open_of.insert(delta.decky.clone(), open.iter().map(|record| record.id).collect());
+            found.by_id.extend(open.into_iter().map(|record| (record.id, record)));
+        }
+        Ok(found)
+    }
+
+    async fn judge(&mut self, context: &Context, host: &HostId, delta: &Delta) -> Result<Judged, StoreError> {
+        let named = match delta.lifecycle_id {
+            Some(id) => self.by_id.get(&id),
+            None => {
+                let open = self.open_of.get(&delta.decky).into_iter().flatten();
+                let mut matching =
+                    open.filter_map(|id| self.by_id.get(id)).filter(|row| row.operation == delta.operation);
+                let first = matching.next();
+                if matching.next().is_some() {
+                    return Ok(Judged::Says(Verdict::Stale));
+                }
+                first
+            }
+        };
+        let Some(record) = named.cloned() else {
+            return Ok(Judged::Says(Verdict::Unknown));
+        };
+        if let Some(word) = refused(&record, host, delta) {
+            return Ok(Judged::Says(word));
+        }
+        if delta.lifecycle_id.is_none() && self.may_be_late(context, &record, delta).await? {
+            return Ok(Judged::Says(Verdict::Stale));
+        }
+        if delta.report == Reported::Running {
+            return Ok(Judged::Says(Verdict::Applied));
+        }
+        let id = record.id;
+        match AnyLifecycle::from_record(record) {
+            AnyLifecycle::Running(row) => {
+                // A second end of the same row in one beat finds it closed.
+                if let Some(kept) = self.by_id.get_mut(&id) {
+                    let (at, since) = (kept.updated_at, row.since());
+                    kept.phase = Phase::Succeeded { since, at };
+                }
+                Ok(Judged::Ends(row))
+            }
+            _ => Ok(Judged::Says(Verdict::AlreadyClosed)),
+        }
+    }
+
+    /// Whether a delta without an id may be about an earlier row: its claim
+    /// lies before this row's dispatch, or an earlier row of the same decky,
+    /// operation and host ended without the worker's word, not long ago.
+    async fn may_be_late(&self, context: &Context, row: &Record, delta: &Delta) -> Result<bool, StoreError> {
+        let since = row.running_since().unwrap_or(row.created_at);
+        if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
+            return Ok(true);
+        }
+        let mut query = Query::new().decky(row.decky.clone()).operation(row.operation).limit(EARLIER_ROWS);
+        query.host.clone_from(&row.host);
+        let now = context.clock.now();
+        let patience = context.deadlines.remote_run();
+        let earlier = context.journal.store().query(&query).await?.records;
+        Ok(earlier.iter().any(|old| {
+            old.id != row.id
+                && old.running_since().is_some()
+                && old.completed_at().is_some_and(|at| now.since(at) < patience)
+                && old.failure().is_some_and(|failure| unheard(failure.kind()))
+        }))
+    }
+}
+
+/// Whether a failed row ended without the worker's word, so that its delta
+/// may still come.
+const fn unheard(kind: FailureKind) -> bool {
+    !matches!(kind, FailureKind::Reported | FailureKind::Rejected)
+}
+
+fn refused(record: &Record, host: &HostId, delta: &Delta) -> Option<Verdict> {
+    if record.host.as_ref() != Some(host) {
+        return Some(Verdict::WrongHost);
+    }
+    if record.decky != delta.decky || record.operation != delta.operation {
+        return Some(Verdict::Malformed);
+    }
+    match record.status() {
+        Status::Succeeded | Status::Failed => Some(Verdict::AlreadyClosed),
+        Status::Pending => Some(Verdict::Stale),
+        Status::Running => None,
+    }
+}

@@ -1,0 +1,377 @@
+//! Commits steps, and tells the bus after the commit and only then.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use event_listener::{Event as Signal, EventListener};
+
+use crate::bus::{Bus, Event};
+use crate::lifecycle::{
+    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State, Timestamp,
+    Transition,
+};
+use crate::store::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step, Store, StoreError};
+
+/// The only way from an intended step to a durable one.
+///
+/// Cheap to clone; all clones share one store and one bus.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    committed: Signal,
+    steps: AtomicU64,
+    commits: AtomicU64,
+    conflicts: AtomicU64,
+    store_errors: AtomicU64,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("store", &self.store).field("bus", &self.bus).finish_non_exhaustive()
+    }
+}
+
+/// Why a step is not known to be durable, with what the caller may go on with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError<S: State> {
+    /// Nothing was changed; the handle is as good as before.
+    #[error("the step was not committed: {error}")]
+    NotCommitted {
+        /// The row, as it was.
+        lifecycle: Lifecycle<S>,
+        /// What the store said.
+        error: StoreError,
+    },
+    /// Somebody else changed the row first; this is how it is now.
+    #[error("row {} is {} by now", current.id, current.status())]
+    Conflict {
+        /// The row as it is.
+        current: Box<Record>,
+    },
+    /// The store has no such row.
+    #[error("row {id} is not in the store; was it pruned?")]
+    Missing {
+        /// Which row.
+        id: LifecycleId,
+    },
+    /// Nobody knows whether the step is durable: read the row again.
+    #[error("it is unknown whether the step of row {id} is durable: {error}")]
+    Unknown {
+        /// Which row.
+        id: LifecycleId,
+        /// What the store said.
+        error: StoreError,
+    },
+}
+
+/// Numbers since the journal was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct JournalCounts {
+    pub(crate) steps: u64,
+    pub(crate) commits: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) store_errors: u64,
+    pub(crate) events_dropped: u64,
+}
+
+impl Journal {
+    /// A journal over a store and a bus.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                bus,
+                committed: Signal::new(),
+                steps: AtomicU64::new(0),
+                commits: AtomicU64::new(0),
+                conflicts: AtomicU64::new(0),
+                store_errors: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.shared.store
+    }
+
+    /// Wakes after the next commit made through this journal.
+    pub(crate) fn committed(&self) -> EventListener {
+        self.shared.committed.listen()
+    }
+
+    pub(crate) fn counts(&self) -> JournalCounts {
+        JournalCounts {
+            steps: self.shared.steps.load(Ordering::Relaxed),
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            conflicts: self.shared.conflicts.load(Ordering::Relaxed),
+            store_errors: self.shared.store_errors.load(Ordering::Relaxed),
+            events_dropped: self.shared.bus.dropped(),
+        }
+    }
+
+    /// Makes one step durable.
+    ///
+    /// If the future is dropped after the store has taken the step, the step
+    /// still lands, without an event.
+    ///
+    /// # Errors
+    /// [`CommitError`] gives back what can still be held.
+    pub async fn commit<F: State, T: State>(
+        &self,
+        transition: Transition<F, T>,
+    ) -> Result<Lifecycle<T>, CommitError<F>> {
+        let id = transition.next().id;
+        self.commit_all(vec![transition]).await.pop().unwrap_or(Err(CommitError::Missing { id }))
+    }
+
+    /// Makes many steps durable in one commit; each row stands for itself.
+    /// The answers are in the order of the steps. Dropping the future is as
+    /// for [`Journal::commit`].
+    pub async fn commit_all<F: State, T: State>(
+        &self,
+        transitions: Vec<Transition<F, T>>,
+    ) -> Vec<Result<Lifecycle<T>, CommitError<F>>> {
+        let intents = transitions.into_iter().map(Transition::into_intent).collect();
+        let typed = |record| Lifecycle::from_record(record).map_err(conflict);
+        let answers = self.commit_intents(intents).await;
+        answers.into_iter().map(|answer| answer.and_then(typed)).collect()
+    }
+
+    /// Ends many running rows in one commit, each by its own result.
+    pub async fn close_all(
+        &self,
+        rows: Vec<(Lifecycle<Running>, Result<(), Failure>)>,
+        at: Timestamp,
+    ) -> Vec<Result<Closed, CommitError<Running>>> {
+        let ends = rows.into_iter().map(|(row, result)| match result {
+            Ok(()) => row.succeed(at).into_intent(),
+            Err(failure) => row.fail(failure, at).into_intent(),
+        });
+        self.commit_intents(ends.collect())
+            .await
+            .into_iter()
+            .map(|answer| {
+                answer.and_then(|record| match AnyLifecycle::from_record(record) {
+                    AnyLifecycle::Succeeded(row) => Ok(Closed::Succeeded(row)),
+                    AnyLifecycle::Failed(row) => Ok(Closed::Failed(row)),
+                    AnyLifecycle::Pending(row) => Err(conflict(row.into_record())),
+                    AnyLifecycle::Running(row) => Err(conflict(row.into_record())),
+                })
+            })
+            .collect()
+    }
+
+    /// The row with this id, typed by its status.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub async fn load(&self, id: LifecycleId) -> Result<Option<AnyLifecycle>, StoreError> {
+        Ok(self.shared.store.read(&[id]).await?.pop().map(AnyLifecycle::from_record))
+    }
+
+    /// Inserts rows, all or none.
+    pub(crate) async fn insert(
+        &self,
+        inserts: Vec<Insert>,
+        key: Option<KeyClaim>,
+    ) -> Result<Inserted, InsertError> {
+        let changes = inserts.into_iter().map(|insert| Change::Insert(Box::new(insert))).collect();
+        let outcomes = self.apply(Batch::all_or_none(changes).with_key(key)).await.map_err(InsertError::Store)?;
+        let mut rows = Vec::with_capacity(outcomes.len());
+        let mut repeated = Vec::new();
+        let mut superseded = Vec::new();
+        let mut refusals = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Applied { record, superseded: older } => {
+                    superseded.extend(older.iter().map(|row| row.id));
+                    if let Ok(row) = Lifecycle::from_record(*record) {
+                        rows.push(row);
+                    }
+                }
+                Outcome::Repeated(id) => repeated.push(id),
+                Outcome::Refused(refusal) => refusals.push(refusal),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(InsertError::Refused(refusals));
+        }
+        if !repeated.is_empty() {
+            return Ok(Inserted::Repeated(repeated));
+        }
+        Ok(Inserted::New { rows, superseded })
+    }
+
+    /// Notes on an open row that somebody asked for it to stop; gives the row
+    /// as it is afterwards, whatever its status.
+    pub(crate) async fn request_cancel(
+        &self,
+        id: LifecycleId,
+        at: Timestamp,
+    ) -> Result<Option<Record>, StoreError> {
+        let note = Change::Annotate(Annotate { id, cancel_requested_at: at });
+        Ok(match self.apply(Batch::per_row(vec![note])).await?.pop() {
+            Some(Outcome::Applied { record, .. }) => Some(*record),
+            Some(Outcome::Refused(Refusal::Conflict(record))) => Some(*record),
+            _ => None,
+        })
+    }
+
+    /// Commits, and commits again what an annotation came between.
+    pub(crate) async fn commit_intents<F: State>(
+        &self,
+        intents: Vec<Intent<F>>,
+    ) -> Vec<Result<Record, CommitError<F>>> {
+        let mut answers = Vec::new();
+        answers.resize_with(intents.len(), || None);
+        let mut waiting: Vec<(usize, Intent<F>)> = intents.into_iter().enumerate().collect();
+        while !waiting.is_empty() {
+            let later = waiting.split_off(waiting.len().min(Batch::MAX_CHANGES));
+            let changes = waiting.iter().map(|(_, intent)| step_of(intent)).collect();
+            let mut outcomes = self.apply(Batch::per_row(changes)).await.map(Vec::into_iter);
+            let mut again = Vec::new();
+            for (place, intent) in waiting {
+                let settled = match &mut outcomes {
+                    Ok(outcomes) => settle(intent, outcomes.next()),
+                    Err(error) => Settled::Answer(Err(not_done(intent, error))),
+                };
+                match settled {
+                    Settled::Rebased(intent) => again.push((place, intent)),
+                    Settled::Answer(answer) => put(&mut answers, place, answer),
+                }
+            }
+            again.extend(later);
+            waiting = again;
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    /// One commit, and then its events.
+    async fn apply(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        let result = self.shared.store.commit(batch).await;
+        match &result {
+            Ok(outcomes) => self.tell(outcomes),
+            Err(error) => {
+                self.shared.store_errors.fetch_add(1, Ordering::Relaxed);
+                log::error!(target: "decnet_lifecycle::journal", error:% = error; "a commit failed");
+            }
+        }
+        result
+    }
+
+    fn tell(&self, outcomes: &[Outcome]) {
+        let mut steps = 0;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Applied { record, superseded } => {
+                    for record in superseded.iter().chain([&**record]) {
+                        steps += 1;
+                        self.publish(record);
+                    }
+                }
+                Outcome::Refused(Refusal::Conflict(_)) => {
+                    self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
+                }
+                Outcome::Refused(_) | Outcome::Repeated(_) => {}
+            }
+        }
+        if steps > 0 {
+            self.shared.steps.fetch_add(steps, Ordering::Relaxed);
+            self.shared.commits.fetch_add(1, Ordering::Relaxed);
+            self.shared.committed.notify(usize::MAX);
+        }
+    }
+
+    fn publish(&self, record: &Record) {
+        // An annotation changes no status: it is in the feed, not on the bus.
+        if record.is_open() && record.cancel_requested_at.is_some() {
+            return;
+        }
+        log::info!(
+            target: "decnet_lifecycle::journal",
+            lifecycle_id:% = record.id,
+            decky:% = record.decky,
+            host:% = record.host.as_ref().map_or("-", |host| host.as_str()),
+            operation:% = record.operation,
+            status:% = record.status(),
+            error:% = record.failure().map(ToString::to_string).unwrap_or_default();
+            "committed"
+        );
+        let event = Event::of(record);
+        let published = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shared.bus.publish(&event)));
+        if published.is_err() {
+            log::error!(target: "decnet_lifecycle::journal", lifecycle_id:% = record.id; "the bus panicked");
+        }
+    }
+}
+
+/// What an insert gave.
+#[derive(Debug)]
+pub(crate) enum Inserted {
+    New { rows: Vec<Lifecycle<Pending>>, superseded: Vec<LifecycleId> },
+    Repeated(Vec<LifecycleId>),
+}
+
+/// Why an insert gave nothing.
+#[derive(Debug)]
+pub(crate) enum InsertError {
+    Refused(Vec<Refusal>),
+    Store(StoreError),
+}
+
+enum Settled<F: State> {
+    Rebased(Intent<F>),
+    Answer(Result<Record, CommitError<F>>),
+}
+
+fn settle<F: State>(intent: Intent<F>, outcome: Option<Outcome>) -> Settled<F> {
+    let id = intent.id();
+    let answer = match outcome {
+        Some(Outcome::Applied { record, .. }) => {
+            intent.forget();
+            Ok(*record)
+        }
+        Some(Outcome::Refused(Refusal::Conflict(current))) => match intent.rebased(*current) {
+            Ok(intent) => return Settled::Rebased(intent),
+            Err(current) => Err(conflict(current)),
+        },
+        Some(Outcome::Refused(_) | Outcome::Repeated(_)) | None => {
+            intent.forget();
+            Err(CommitError::Missing { id })
+        }
+    };
+    Settled::Answer(answer)
+}
+
+fn not_done<F: State>(intent: Intent<F>, error: &StoreError) -> CommitError<F> {
+    let error = error.clone();
+    if error.is_unchanged() {
+        return CommitError::NotCommitted { lifecycle: intent.give_back(), error };
+    }
+    let id = intent.id();
+    intent.forget();
+    CommitError::Unknown { id, error }
+}
+
+fn conflict<S: State>(current: Record) -> CommitError<S> {
+    CommitError::Conflict { current: Box::new(current) }
+}
+
+fn put<T>(places: &mut [Option<T>], place: usize, value: T) {
+    if let Some(slot) = places.get_mut(place) {
+        *slot = Some(value);
+    }
+}
+
+fn step_of<F: State>(intent: &Intent<F>) -> Change {
+    let (expected, next) = intent.as_step();
+    Change::Step(Box::new(Step { expected, next: next.clone() }))
+}

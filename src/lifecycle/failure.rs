@@ -1,0 +1,147 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::scrub::scrub;
+
+/// Why a lifecycle failed, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The engine said no, or gave no evidence of success.
+    Engine,
+    /// The work never reached the worker, or nobody knows whether it did.
+    Dispatch,
+    /// The worker's agent understood the work and refused it.
+    Rejected,
+    /// The deadline of the row's state passed.
+    Deadline,
+    /// A newer operation on the same decky took over.
+    Superseded,
+    /// Somebody asked for it to stop.
+    Cancelled,
+    /// The master that owned the row restarted.
+    MasterRestarted,
+    /// The worker fell silent, or no longer knows of the row.
+    WorkerLost,
+    /// An engine, agent or strategy panicked.
+    Panic,
+    /// The worker reported that the operation failed.
+    Reported,
+    /// The future that drove the row was dropped before its end.
+    Abandoned,
+}
+
+impl FailureKind {
+    /// The word that stands before the message on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Engine => "Engine",
+            Self::Dispatch => "Dispatch",
+            Self::Rejected => "Rejected",
+            Self::Deadline => "Deadline",
+            Self::Superseded => "Superseded",
+            Self::Cancelled => "Cancelled",
+            Self::MasterRestarted => "MasterRestarted",
+            Self::WorkerLost => "WorkerLost",
+            Self::Panic => "Panic",
+            Self::Reported => "Reported",
+            Self::Abandoned => "Abandoned",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a lifecycle failed: a kind, and a message that is safe to show.
+///
+/// The message holds no control or bidirectional characters, no secrets that
+/// the scrubber knows (`password=`, `token: `, bearer tokens, keys in URLs, PEM
+/// blocks), and never more than fits: shown as `Kind: message` it has at most
+/// [`Failure::MAX_LEN`] characters, cut between characters.
+///
+/// ```
+/// use decnet_lifecycle::{Failure, FailureKind};
+///
+/// let failure = Failure::new(FailureKind::Engine, "no such image\u{1b}[31m, --password hunter2");
+/// assert_eq!(failure.to_string(), "Engine: no such image[31m, --password [scrubbed]");
+///
+/// let long = Failure::new(FailureKind::Reported, &"é".repeat(10_000));
+/// assert_eq!(long.to_string().chars().count(), Failure::MAX_LEN);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Unchecked")]
+pub struct Failure {
+    kind: FailureKind,
+    message: String,
+}
+
+/// What a stored or received failure holds before it is made safe again.
+#[derive(Deserialize)]
+struct Unchecked {
+    kind: FailureKind,
+    message: String,
+}
+
+impl From<Unchecked> for Failure {
+    fn from(raw: Unchecked) -> Self {
+        Self::new(raw.kind, &raw.message)
+    }
+}
+
+impl Failure {
+    /// The most characters that `Kind: message` takes; the original's bound.
+    pub const MAX_LEN: usize = 2_000;
+
+    /// Makes a message safe and keeps it.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: &str) -> Self {
+        let room = Self::MAX_LEN - kind.as_str().len() - ": ".len();
+        // Only what can end up in the message is looked at, so that a flood
+        // of text costs no more than a page of it.
+        let head: String = message.chars().filter(|c| shows(*c)).take(room * 4).collect();
+        let message = scrub(&head).trim().chars().take(room).collect();
+        Self { kind, message }
+    }
+
+    /// Why, in one word.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// The message, without the kind.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure({:?})", self.to_string())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Whether a character may be shown: no control characters but line break and
+/// tab, none that change the reading direction or hide.
+fn shows(c: char) -> bool {
+    match c {
+        '\n' | '\t' => true,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}' => false,
+        c => !c.is_control(),
+    }
+}

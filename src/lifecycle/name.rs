@@ -1,0 +1,225 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A name was refused; says which rule it broke.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Nothing was written.
+    #[error("a {what} can't be empty")]
+    Empty {
+        /// Which kind of name.
+        what: &'static str,
+    },
+    /// More bytes than the name may have.
+    #[error("a {what} has at most {max} characters, this one has {len}")]
+    TooLong {
+        /// Which kind of name.
+        what: &'static str,
+        /// The bound in bytes.
+        max: usize,
+        /// What was given, in bytes.
+        len: usize,
+    },
+    /// A character outside the allowed set.
+    #[error("a {what} is made of {allowed}; {found:?} is not one of them")]
+    Character {
+        /// Which kind of name.
+        what: &'static str,
+        /// The allowed set, in words.
+        allowed: &'static str,
+        /// The first character outside it.
+        found: char,
+    },
+    /// It starts with `-`, so a command line would read it as an option.
+    #[error("a {what} can't start with '-'")]
+    LeadingDash {
+        /// Which kind of name.
+        what: &'static str,
+    },
+}
+
+struct Rule {
+    what: &'static str,
+    max: usize,
+    allowed: &'static str,
+    accepts: fn(char) -> bool,
+}
+
+fn check(text: &str, rule: &Rule) -> Result<Arc<str>, NameError> {
+    let what = rule.what;
+    if text.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if text.len() > rule.max {
+        return Err(NameError::TooLong { what, max: rule.max, len: text.len() });
+    }
+    if let Some(found) = text.chars().find(|c| !(rule.accepts)(*c)) {
+        return Err(NameError::Character { what, allowed: rule.allowed, found });
+    }
+    if text.starts_with('-') {
+        return Err(NameError::LeadingDash { what });
+    }
+    Ok(Arc::from(text))
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $rule:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            const RULE: Rule = $rule;
+
+            /// Checks the text and keeps it.
+            ///
+            /// # Errors
+            /// [`NameError`] says which rule the text broke.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                check(text, &Self::RULE).map(Self)
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a decky: `^[a-z0-9-]{1,64}$`, and not starting with `-`.
+    ///
+    /// ```
+    /// use decnet_lifecycle::DeckyName;
+    ///
+    /// assert_eq!(DeckyName::parse("decky-01")?.as_str(), "decky-01");
+    /// assert!(DeckyName::parse("Decky_01").is_err());
+    /// assert!(DeckyName::parse("--rm").is_err());
+    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// ```
+    DeckyName,
+    Rule {
+        what: "decky name",
+        max: 64,
+        allowed: "lowercase letters, digits and '-'",
+        accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+    }
+}
+
+name! {
+    /// The id of a worker host, `host_uuid` on the wire: 1 to 64 letters,
+    /// digits, `-`, `_` or `.`. DECNET writes a UUID; shorter names are
+    /// accepted so that tests and small swarms can read well.
+    ///
+    /// ```
+    /// use decnet_lifecycle::HostId;
+    ///
+    /// assert!(HostId::parse("6513270e-269e-4d37-b2a7-4de452e6b438").is_ok());
+    /// assert!(HostId::parse("two words").is_err());
+    /// ```
+    HostId,
+    Rule {
+        what: "host id",
+        max: 64,
+        allowed: "letters, digits, '-', '_' and '.'",
+        accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+    }
+}
+
+name! {
+    /// The name of a service that a decky offers, such as `ssh` or
+    /// `docker_api`: `^[a-z0-9_-]{1,64}$`, and not starting with `-`.
+    ///
+    /// ```
+    /// use decnet_lifecycle::ServiceName;
+    ///
+    /// assert!(ServiceName::parse("docker_api").is_ok());
+    /// assert!(ServiceName::parse("../etc").is_err());
+    /// ```
+    ServiceName,
+    Rule {
+        what: "service name",
+        max: 64,
+        allowed: "lowercase letters, digits, '-' and '_'",
+        accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'),
+    }
+}
+
+name! {
+    /// What a caller calls a request, so that sending it twice does it once:
+    /// 1 to 128 printable ASCII characters.
+    ///
+    /// ```
+    /// use decnet_lifecycle::RequestKey;
+    ///
+    /// assert!(RequestKey::parse("deploy/2026-11-24#1").is_ok());
+    /// assert!(RequestKey::parse("").is_err());
+    /// ```
+    RequestKey,
+    Rule {
+        what: "request key",
+        max: 128,
+        allowed: "printable ASCII characters",
+        accepts: |c| c.is_ascii_graphic(),
+    }
+}
+
+name! {
+    /// The name of a master, the same at every start: 1 to 64 letters,
+    /// digits, `-`, `_` or `.`.
+    ///
+    /// ```
+    /// use decnet_lifecycle::MasterName;
+    ///
+    /// assert_eq!(MasterName::parse("master-1")?.as_str(), "master-1");
+    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// ```
+    MasterName,
+    Rule {
+        what: "master name",
+        max: 64,
+        allowed: "letters, digits, '-', '_' and '.'",
+        accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+    }
+}

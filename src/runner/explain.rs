@@ -1,0 +1,80 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::lifecycle::{Record, Status, Timestamp};
+use crate::strategy::Stage;
+
+/// Why a row is where it is; `Display` says it in a few sentences.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    record: Record,
+    now: Timestamp,
+    stage: Option<Stage>,
+    silent_for: Option<Duration>,
+}
+
+impl Explanation {
+    /// What a row says by itself, at this time; for a store that another
+    /// process drives.
+    #[must_use]
+    pub const fn new(record: Record, now: Timestamp) -> Self {
+        Self { record, now, stage: None, silent_for: None }
+    }
+
+    pub(super) const fn driven(mut self, stage: Option<Stage>) -> Self {
+        self.stage = stage;
+        self
+    }
+
+    pub(super) const fn silent_for(mut self, silent_for: Option<Duration>) -> Self {
+        self.silent_for = silent_for;
+        self
+    }
+
+    /// The row.
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn waits_for(&self) -> &'static str {
+        match (self.stage, self.record.status(), &self.record.host) {
+            (Some(Stage::Accepted), ..) => "its future has not been run yet",
+            (Some(Stage::EngineQueue), ..) => "other engine calls come first",
+            (Some(Stage::Engine), ..) => "the engine is at work",
+            (Some(Stage::DispatchQueue), ..) => "other calls to workers come first",
+            (Some(Stage::Dispatch), ..) => "the worker's agent has not answered yet",
+            (None, Status::Running, Some(_)) => "the worker has the work and has not said how it ended",
+            (None, ..) => "no future of this process drives it",
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = &self.record;
+        if let Some(at) = record.completed_at() {
+            let took = at.since(record.created_at).as_secs_f64();
+            write!(f, "{} {took:.1} s after it was accepted", record.status())?;
+            return match record.failure() {
+                Some(failure) => write!(f, ": {failure}"),
+                None => Ok(()),
+            };
+        }
+        let since = record.running_since().unwrap_or(record.created_at);
+        write!(f, "{} for {} s: {}", record.status(), self.now.since(since).as_secs(), self.waits_for())?;
+        if let (Some(host), Some(silent)) = (&record.host, self.silent_for) {
+            write!(f, "; host {host} last heard {} s ago", silent.as_secs())?;
+        }
+        if record.cancel_requested_at.is_some() {
+            f.write_str("; it was asked to stop")?;
+        }
+        match record.deadline() {
+            Some(deadline) if deadline > self.now => {
+                write!(f, "; it fails by itself in {} s", deadline.since(self.now).as_secs())
+            }
+            Some(_) => f.write_str("; its deadline has passed, the next sweep fails it"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{
+    DeckyName, Failure, HostId, LifecycleId, Operation, Record, Revision, Status, Timestamp,
+};
+
+/// One committed change, as the feed keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The number of the change.
+    pub revision: Revision,
+    /// Which lifecycle.
+    pub id: LifecycleId,
+    /// The decky it is about.
+    pub decky: DeckyName,
+    /// The worker host that does the work, if any.
+    pub host: Option<HostId>,
+    /// What is being done.
+    pub operation: Operation,
+    /// Where the row was after the change.
+    pub status: Status,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// When the change was made.
+    pub at: Timestamp,
+    /// Whether the row had been asked to stop.
+    pub cancel_requested: bool,
+}
+
+impl Entry {
+    /// What the feed keeps of a row that has just been written.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self {
+            revision: record.revision,
+            id: record.id,
+            decky: record.decky.clone(),
+            host: record.host.clone(),
+            operation: record.operation,
+            status: record.status(),
+            failure: record.failure().cloned(),
+            at: record.updated_at,
+            cancel_requested: record.cancel_requested_at.is_some(),
+        }
+    }
+}
+
+/// A stretch of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feed {
+    /// The changes, in order, without a gap.
+    Entries {
+        /// They start right after the revision asked for.
+        entries: Vec<Entry>,
+        /// The newest revision there was.
+        head: Revision,
+    },
+    /// The changes asked for are gone: read the rows anew, then go on from
+    /// the revision before `oldest`.
+    Compacted {
+        /// The oldest change that is still kept, or the next to come.
+        oldest: Revision,
+    },
+}

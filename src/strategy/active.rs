@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::{Event, EventListener};
+
+use crate::engine::CancelToken;
+use crate::lifecycle::LifecycleId;
+
+/// The rows that a future of this process drives, with the token that stops
+/// each, and what each waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Active {
+    rows: Mutex<Rows>,
+    changed: Event,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    driven: BTreeMap<LifecycleId, (CancelToken, Stage)>,
+    /// Rows whose future was dropped before its end; the sweep looks at them.
+    dropped: Vec<LifecycleId>,
+    closing: bool,
+}
+
+/// What a driven row waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nobody runs the future yet.
+    Accepted,
+    /// Other engine calls come first.
+    EngineQueue,
+    /// The engine is at work.
+    Engine,
+    /// Other agent calls come first.
+    DispatchQueue,
+    /// The agent has not answered yet.
+    Dispatch,
+}
+
+impl Active {
+    /// Takes rows under its wing; none once the runner is shutting down.
+    pub(crate) fn drive(self: &Arc<Self>, ids: impl Iterator<Item = LifecycleId>) -> Guard {
+        let ids: Vec<LifecycleId> = ids.collect();
+        let mut rows = self.lock();
+        for id in &ids {
+            rows.driven.insert(*id, (CancelToken::new(), Stage::Accepted));
+        }
+        Guard { active: Arc::clone(self), ids, finished: false }
+    }
+
+    pub(crate) fn token(&self, id: LifecycleId) -> CancelToken {
+        self.lock().driven.get(&id).map(|(token, _)| token.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn stage(&self, id: LifecycleId) -> Option<Stage> {
+        self.lock().driven.get(&id).map(|(_, stage)| *stage)
+    }
+
+    pub(crate) fn enter(&self, ids: impl Iterator<Item = LifecycleId>, stage: Stage) {
+        let mut rows = self.lock();
+        for id in ids {
+            if let Some((_, now)) = rows.driven.get_mut(&id) {
+                *now = stage;
+            }
+        }
+    }
+
+    /// Raises the row's token, if this process drives it.
+    pub(crate) fn cancel(&self, id: LifecycleId) {
+        if let Some((token, _)) = self.lock().driven.get(&id) {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn cancel_all(&self) {
+        for (token, _) in self.lock().driven.values() {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn take_dropped(&self) -> Vec<LifecycleId> {
+        std::mem::take(&mut self.lock().dropped)
+    }
+
+    pub(crate) fn put_back_dropped(&self, ids: impl IntoIterator<Item = LifecycleId>) {
+        self.lock().dropped.extend(ids);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().driven.len()
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().closing = true;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Wakes when rows have been let go.
+    pub(crate) fn changed(&self) -> EventListener {
+        self.changed.listen()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets rows go when their future ends; one that is dropped earlier leaves
+/// them to the sweep.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    active: Arc<Active>,
+    ids: Vec<LifecycleId>,
+    finished: bool,
+}
+
+impl Guard {
+    pub(crate) fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut rows = self.active.lock();
+        for id in &self.ids {
+            rows.driven.remove(id);
+        }
+        if !self.finished {
+            rows.dropped.extend(&self.ids);
+        }
+        drop(rows);
+        self.active.changed.notify(usize::MAX);
+    }
+}

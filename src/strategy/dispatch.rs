@@ -1,0 +1,134 @@
+//! One agent call for the rows of one host.
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_lite::FutureExt;
+
+use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
+use crate::lifecycle::{Failure, FailureKind, HostId, Lifecycle};
+
+use super::engine_call::{Started, start};
+use super::{Context, Rows, Stage, ending, panic_text};
+
+/// What the agent is told.
+pub(super) enum Message {
+    Deploy(DeployCall),
+    Mutate(MutateCall),
+    Teardown(TeardownCall),
+}
+
+/// What a good answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// The worker has the work; its deltas end the rows.
+    WorkerEndsIt,
+    /// The work is done.
+    IsEvidence,
+}
+
+/// Drives all calls at once.
+pub(super) async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) {
+    let mut left: Vec<Pin<Box<F>>> = calls.map(Box::pin).collect();
+    poll_fn(|cx| {
+        left.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+        if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Takes the rows to running, calls the agent, and hands the rows over,
+/// succeeds or fails them by its answer.
+pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, message: Message, answered: Answered) {
+    let ids = || rows.values().map(Lifecycle::id);
+    context.active.enter(ids(), Stage::DispatchQueue);
+    let host_gate = context.host_gate(&host);
+    let _host_turn = host_gate.lock().await;
+    let _turn = context.dispatch_gate.acquire().await;
+    context.active.enter(ids(), Stage::Dispatch);
+    let started = start(context, rows, |at| at.plus(context.deadlines.remote_run())).await;
+    if started.is_empty() {
+        return;
+    }
+    match call(context, &host, &message).await {
+        Ok(()) => {
+            context.heard.note(&host, context.clock.monotonic());
+            taken(context, started, answered).await;
+        }
+        Err(failure) => {
+            log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
+            let ends = started.into_rows().map(|(_, row)| (row, Err(failure.clone())));
+            ending::close(context, ends.collect()).await;
+        }
+    }
+}
+
+async fn taken(context: &Context, started: Started, answered: Answered) {
+    match answered {
+        Answered::WorkerEndsIt => {
+            for (_, row) in started.into_rows() {
+                row.hand_over();
+            }
+        }
+        Answered::IsEvidence => {
+            let deckies: Vec<_> = started.deckies().cloned().collect();
+            let kept = context.keep_torn_down(&deckies).await;
+            let ends = started.into_rows().map(|(_, row)| (row, kept.clone()));
+            ending::close(context, ends.collect()).await;
+        }
+    }
+}
+
+/// Finds the host and calls its agent. A call that may have arrived is sent
+/// once more, with the same ids: the agent takes each id once.
+async fn call(context: &Context, id: &HostId, message: &Message) -> Result<(), Failure> {
+    let dispatch = |text: &str| Failure::new(FailureKind::Dispatch, text);
+    let host = match context.hosts.find(id).await {
+        Ok(Some(host)) => host,
+        Ok(None) => return Err(dispatch(&format!("host {id} is not in the host directory; add it, or move the decky"))),
+        Err(error) => return Err(dispatch(&error.to_string())),
+    };
+    let first = once(context, &host, message).await;
+    let last = match first {
+        Err(Fault::Agent(AgentError::Unconfirmed { .. })) => once(context, &host, message).await,
+        other => other,
+    };
+    match last {
+        Ok(()) => Ok(()),
+        Err(Fault::Panic(text)) => Err(Failure::new(FailureKind::Panic, &text)),
+        Err(Fault::Agent(AgentError::Refused { reason })) => {
+            Err(Failure::new(FailureKind::Rejected, &format!("host {id}: agent refused: {reason}")))
+        }
+        Err(Fault::Agent(error)) => Err(dispatch(&format!("host {id}: {error}"))),
+    }
+}
+
+enum Fault {
+    Agent(AgentError),
+    Panic(String),
+}
+
+async fn once(context: &Context, host: &Host, message: &Message) -> Result<(), Fault> {
+    let agents = &context.agents;
+    let called = async {
+        match message {
+            Message::Deploy(call) => agents.deploy(host, call).await,
+            Message::Mutate(call) => agents.mutate(host, call).await,
+            Message::Teardown(call) => agents.teardown(host, call).await,
+        }
+    };
+    let caught = async {
+        match AssertUnwindSafe(called).catch_unwind().await {
+            Ok(answer) => answer.map_err(Fault::Agent),
+            Err(panic) => Err(Fault::Panic(format!("the agent client {}", panic_text(&*panic)))),
+        }
+    };
+    let too_late = async {
+        context.clock.sleep(context.deadlines.dispatch).await;
+        let reason = format!("no answer within {} s", context.deadlines.dispatch.as_secs());
+        Err(Fault::Agent(AgentError::Unconfirmed { reason }))
+    };
+    caught.or(too_late).await
+}

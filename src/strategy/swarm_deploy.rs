@@ -1,0 +1,37 @@
+//! Deploys workers' deckies: one shard for each host, all hosts at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::agent::DeployCall;
+use crate::fleet::FleetConfig;
+use crate::lifecycle::{Failure, FailureKind, HostId, Lifecycle};
+
+use super::dispatch::{self, Answered, Message};
+use super::{Context, Rows, ending};
+
+/// Dispatches each host's shard; its heartbeat ends the rows. A host that
+/// can't be reached fails its own rows only.
+pub(super) async fn run(context: &Context, fleet: &Arc<FleetConfig>, rows: Rows) {
+    let mut shards: BTreeMap<HostId, Rows> = BTreeMap::new();
+    for (decky, row) in rows {
+        if let Some(host) = row.host().cloned() {
+            shards.entry(host).or_default().insert(decky, row);
+        }
+    }
+    let calls = shards.into_iter().map(|(host, rows)| shard(context, fleet, host, rows));
+    dispatch::all(calls).await;
+}
+
+async fn shard(context: &Context, fleet: &FleetConfig, host: HostId, rows: Rows) {
+    // The agent replaces what it runs by what it is sent, so the shard holds
+    // all of the host's deckies, those without a new row as well.
+    let on_host = fleet.shards().hosts.remove(&host).unwrap_or_default();
+    let Some(config) = fleet.restricted_to(&on_host.into_iter().collect()) else {
+        let failure = Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
+        return ending::fail_pending(context, rows.into_values().collect(), &failure).await;
+    };
+    let lifecycle_ids = rows.iter().map(|(decky, row)| (decky.clone(), Lifecycle::id(row))).collect();
+    let call = DeployCall { config: Arc::new(config), lifecycle_ids };
+    dispatch::to_host(context, host, rows, Message::Deploy(call), Answered::WorkerEndsIt).await;
+}

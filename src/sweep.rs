@@ -1,0 +1,258 @@
+//! Ends what nobody else ends: recover at start, sweep by deadline, prune.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::journal::CommitError;
+use crate::lifecycle::{
+    AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Status, Timestamp,
+};
+use crate::store::{Cursor, Query, StoreError};
+use crate::strategy::Context;
+
+/// What a sweep or a recovery did.
+///
+/// ```
+/// let swept = decnet_lifecycle::Swept::default();
+/// assert_eq!(swept.failed, 0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Rows it failed.
+    pub failed: usize,
+    /// Rows that were due and could not be ended now; the next sweep tries
+    /// again.
+    pub left: usize,
+}
+
+/// A clock that is off by more than this between two sweeps has stepped.
+const STEP: Duration = Duration::from_secs(2);
+
+/// Compares wall and monotonic time, so that a step of the wall clock fails
+/// nothing early.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    wall: Timestamp,
+    monotonic: Duration,
+    /// Forward steps whose grace still runs: how far, and until when.
+    steps: Vec<(Duration, Duration)>,
+}
+
+impl Sweeper {
+    /// The time by which rows count as due. After a forward step it stays
+    /// behind by the step for as long as a row may live, so that no row made
+    /// before the step loses any of its time.
+    fn due_time(&self, context: &Context) -> Timestamp {
+        let (wall, monotonic) = (context.clock.now(), context.clock.monotonic());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = seen.take().map_or_else(Vec::new, |last| {
+            let expected = last.wall.plus(monotonic.saturating_sub(last.monotonic));
+            let jumped = wall.since(expected);
+            let mut steps = last.steps;
+            if jumped > STEP {
+                log::warn!(
+                    target: "decnet_lifecycle::sweep",
+                    seconds = jumped.as_secs();
+                    "the wall clock stepped forward; open rows keep their time"
+                );
+                steps.push((jumped, monotonic.saturating_add(context.deadlines.longest())));
+            }
+            steps
+        });
+        steps.retain(|(_, until)| *until > monotonic);
+        let behind = steps.iter().fold(Duration::ZERO, |sum, (by, _)| sum.saturating_add(*by));
+        *seen = Some(Seen { wall, monotonic, steps });
+        wall.minus(behind)
+    }
+
+    /// Fails what is due: rows past their deadline, rows whose future was
+    /// dropped, running rows of hosts that fell silent. Costs as much as there
+    /// is due.
+    pub(crate) async fn sweep(&self, context: &Context) -> Result<Swept, StoreError> {
+        let mut swept = self.past_deadline(context).await?;
+        dropped(context, &mut swept).await?;
+        silent(context, &mut swept).await?;
+        if swept.failed + swept.left > 0 {
+            log::warn!(
+                target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
+            );
+        }
+        Ok(swept)
+    }
+
+    async fn past_deadline(&self, context: &Context) -> Result<Swept, StoreError> {
+        let due = self.due_time(context);
+        let why = |row: &Record| {
+            let deadline = row.deadline().unwrap_or(row.updated_at);
+            let text = match (row.status(), &row.host) {
+                (Status::Pending, _) => format!("nobody started it by {deadline}"),
+                (_, Some(host)) => format!("host {host} did not say how it ended by {deadline}"),
+                (_, None) => format!("it did not end by {deadline}"),
+            };
+            Failure::new(FailureKind::Deadline, &text)
+        };
+        fail_all(context, &Query::new().due_by(due), |_| true, why).await
+    }
+}
+
+/// Fails rows whose future was dropped before its end, unless a worker has
+/// the work.
+async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
+    let ids = context.active.take_dropped();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = match context.journal.store().read(&ids).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            context.active.put_back_dropped(ids);
+            return Err(error);
+        }
+    };
+    let stranded = |row: &Record| row.status() == Status::Pending || row.host.is_none();
+    let rows: Vec<Record> = rows.into_iter().filter(|row| row.is_open() && stranded(row)).collect();
+    let why = |_: &Record| {
+        Failure::new(FailureKind::Abandoned, "the future that drove it was dropped before its end; ask again")
+    };
+    let ids: Vec<LifecycleId> = rows.iter().map(|row| row.id).collect();
+    let done = fail_some(context, rows, why).await;
+    if done.left > 0 {
+        context.active.put_back_dropped(ids);
+    }
+    swept.failed += done.failed;
+    swept.left += done.left;
+    Ok(())
+}
+
+/// Fails the running rows of hosts that have been silent for too long.
+async fn silent(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
+    let now = context.clock.monotonic();
+    let Some(before) = now.checked_sub(context.deadlines.silence) else {
+        return Ok(());
+    };
+    for host in context.heard.silent_since(before) {
+        let why = |_: &Record| lost(&host, context.deadlines.silence);
+        let query = Query::new().host(host.clone()).status(Status::Running);
+        let done = fail_all(context, &query, |_| true, why).await?;
+        if done.left == 0 {
+            context.heard.forget(&host);
+        }
+        swept.failed += done.failed;
+        swept.left += done.left;
+    }
+    Ok(())
+}
+
+fn lost(host: &HostId, silence: Duration) -> Failure {
+    let text = format!("host {host} has not been heard for {} s; is its worker running?", silence.as_secs());
+    Failure::new(FailureKind::WorkerLost, &text)
+}
+
+/// Ends, at start, what an earlier start of this master left open, and gives
+/// each worker host with running rows a fresh grace.
+pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Swept, StoreError> {
+    let now = context.clock.monotonic();
+    let mine = |row: &Record| {
+        if let (Status::Running, Some(host)) = (row.status(), &row.host) {
+            context.heard.expect(host, now);
+            return false;
+        }
+        row.owner.master == owner.master && row.owner.epoch != owner.epoch
+    };
+    let why = |row: &Record| {
+        let text = match row.status() {
+            Status::Pending => "the master restarted before it was started; ask again",
+            _ => "the master restarted while it ran, how far it came is unknown; ask again",
+        };
+        Failure::new(FailureKind::MasterRestarted, text)
+    };
+    let swept = fail_all(context, &Query::new().open(), mine, why).await?;
+    log::info!(
+        target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "recovered from an earlier start"
+    );
+    Ok(swept)
+}
+
+/// Fails every row of a query that is wanted, page by page.
+async fn fail_all(
+    context: &Context,
+    query: &Query,
+    wanted: impl Fn(&Record) -> bool,
+    why: impl Fn(&Record) -> Failure,
+) -> Result<Swept, StoreError> {
+    let mut swept = Swept::default();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let page = query.clone().limit(Query::MAX_LIMIT).after(after);
+        let page = context.journal.store().query(&page).await?;
+        let rows = page.records.into_iter().filter(|row| row.is_open() && wanted(row)).collect();
+        let done = fail_some(context, rows, &why).await;
+        swept.failed += done.failed;
+        swept.left += done.left;
+        after = page.next;
+        if after.is_none() {
+            return Ok(swept);
+        }
+    }
+}
+
+/// Fails these open rows in one commit, each guarded by its revision.
+async fn fail_some(context: &Context, rows: Vec<Record>, why: impl Fn(&Record) -> Failure) -> Swept {
+    let at = context.clock.now();
+    let mut pending = Vec::new();
+    let mut running = Vec::new();
+    for row in rows {
+        let failure = why(&row);
+        match AnyLifecycle::from_record(row) {
+            AnyLifecycle::Pending(row) => {
+                context.active.cancel(row.id());
+                pending.push(row.fail(failure, at).into_intent());
+            }
+            AnyLifecycle::Running(row) => {
+                context.active.cancel(row.id());
+                running.push(row.fail(failure, at).into_intent());
+            }
+            AnyLifecycle::Succeeded(_) | AnyLifecycle::Failed(_) => {}
+        }
+    }
+    let mut swept = Swept::default();
+    for answer in context.journal.commit_intents(pending).await {
+        count(&mut swept, &answer.map_err(drop_handle));
+    }
+    for answer in context.journal.commit_intents(running).await {
+        count(&mut swept, &answer.map_err(drop_handle));
+    }
+    swept
+}
+
+/// Whether a row that was not ended is left for the next sweep.
+enum NotEnded {
+    Left,
+    EndedByOthers,
+}
+
+fn drop_handle<S: crate::lifecycle::State>(error: CommitError<S>) -> NotEnded {
+    match error {
+        CommitError::NotCommitted { lifecycle, .. } => {
+            lifecycle.into_record();
+            NotEnded::Left
+        }
+        CommitError::Unknown { .. } => NotEnded::Left,
+        CommitError::Conflict { current } if current.is_open() => NotEnded::Left,
+        CommitError::Conflict { .. } | CommitError::Missing { .. } => NotEnded::EndedByOthers,
+    }
+}
+
+fn count(swept: &mut Swept, answer: &Result<Record, NotEnded>) {
+    match answer {
+        Ok(_) => swept.failed += 1,
+        Err(NotEnded::Left) => swept.left += 1,
+        Err(NotEnded::EndedByOthers) => {}
+    }
+}
