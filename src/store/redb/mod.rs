@@ -1,0 +1,224 @@
+//! Rows in one redb file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use async_channel::Sender;
+use async_trait::async_trait;
+use redb::{Database, ReadOnlyDatabase};
+
+use crate::lifecycle::{LifecycleId, Record, Revision};
+
+use super::{Batch, Feed, Outcome, Page, Pruned, Query, Retention, Store, StoreError};
+
+mod core;
+mod open;
+mod read;
+mod tables;
+mod writer;
+
+pub use open::OpenError;
+
+use writer::{Command, Reply, SharedDatabase, Writer, closed};
+
+/// Submissions that wait for the writer before submitters do.
+const QUEUE: usize = 1_024;
+
+/// Rows in one redb file: durable before anybody hears of them, whole after
+/// any crash, readable by other processes while this one writes.
+///
+/// A thread of its own writes; what has gathered while it wrote becomes one
+/// transaction. Readers never wait for it. Works under any executor. After an
+/// I/O error the file is opened anew once; if that fails or the next write
+/// fails as well, the store is closed for good and says so.
+///
+/// ```
+/// use decnet_lifecycle::{Query, RedbStore, Store};
+///
+/// let dir = tempfile::tempdir()?;
+/// # futures_lite::future::block_on(async {
+/// let store = RedbStore::open(dir.path().join("lifecycle.redb"))?;
+/// assert!(store.query(&Query::new()).await?.records.is_empty());
+/// store.close().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct RedbStore {
+    db: SharedDatabase,
+    commands: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl RedbStore {
+    /// Opens the file, or makes it (mode 0600); its directory must be there.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is there instead; it was left as it was.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let db = open::open_or_create(path)?;
+        Self::start(db, Some(path))
+    }
+
+    /// A store over a storage backend, for tests that inject faults. It is
+    /// made if the backend is empty.
+    ///
+    /// # Errors
+    /// [`OpenError`] as for a file.
+    #[cfg(feature = "testkit")]
+    pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, OpenError> {
+        let failed = |error: redb::Error| OpenError::Damaged { path: "(backend)".into(), what: error.to_string() };
+        let fresh = backend.len().map_err(|error| failed(error.into()))? == 0;
+        let opened = redb::Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
+        let db = opened.map_err(|error| failed(error.into()))?;
+        if fresh {
+            open::initialise(&db).map_err(failed)?;
+        }
+        Self::start(db, None)
+    }
+
+    fn start(db: Database, path: Option<&Path>) -> Result<Self, OpenError> {
+        let db = Arc::new(RwLock::new(Some(db)));
+        let (commands, receiver) = async_channel::bounded(QUEUE);
+        let writer = Writer { db: Arc::clone(&db), path: path.map(Path::to_owned), commands: receiver };
+        let thread = std::thread::Builder::new().name("decnet-store".to_owned()).spawn(|| writer.run());
+        let thread = thread.map_err(|source| OpenError::Io {
+            doing: "starting the writer of",
+            path: path.unwrap_or(Path::new("(backend)")).to_owned(),
+            source,
+        })?;
+        Ok(Self { db, commands, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Writes what is queued and closes the file; later writes are refused.
+    /// Closing twice is harmless.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file could not be closed cleanly; nothing
+    /// acknowledged is lost.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let (reply, answer) = async_channel::bounded(1);
+        if self.commands.send(Command::Close { reply }).await.is_err() {
+            return Ok(());
+        }
+        answer.recv().await.unwrap_or(Ok(()))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
+        let (reply, answer) = async_channel::bounded(1);
+        self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        let lost = || std::io::Error::other("the writer ended before it answered");
+        answer.recv().await.unwrap_or_else(|_| Err(StoreError::unknown("committing", lost())))
+    }
+
+    fn read_with<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(db) => read(db),
+            None => Err(closed()),
+        }
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        // The thread writes what is queued, then ends.
+        self.commands.close();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStore").field("queued", &self.commands.len()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for RedbStore {
+    async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        batch.check_bounds()?;
+        self.ask(|reply| Command::Commit { batch, reply }).await
+    }
+
+    async fn read(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
+        self.read_with(|db| read::rows(db, ids))
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, StoreError> {
+        self.read_with(|db| read::page(db, query))
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
+        self.read_with(|db| read::changes(db, after, limit))
+    }
+
+    async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
+        let policy = *policy;
+        self.ask(|reply| Command::Prune { policy, reply }).await
+    }
+}
+
+/// A file that another process may be writing, for reading only: follows its
+/// commits; commit and prune are refused.
+///
+/// ```
+/// use decnet_lifecycle::{OpenError, RedbReader};
+///
+/// let dir = tempfile::tempdir()?;
+/// let missing = RedbReader::open(dir.path().join("lifecycle.redb"));
+/// assert!(matches!(missing, Err(OpenError::Missing { .. })));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct RedbReader {
+    db: ReadOnlyDatabase,
+}
+
+impl RedbReader {
+    /// Opens a file that must be there. One that was not closed cleanly, and
+    /// that nobody writes, is repaired first.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is there instead; it was left as it was.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        open::open_reader(path.as_ref()).map(|db| Self { db })
+    }
+}
+
+impl fmt::Debug for RedbReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbReader").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for RedbReader {
+    async fn commit(&self, _batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        Err(reading_only())
+    }
+
+    async fn read(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
+        read::rows(&self.db, ids)
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, StoreError> {
+        read::page(&self.db, query)
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
+        read::changes(&self.db, after, limit)
+    }
+
+    async fn prune(&self, _policy: &Retention) -> Result<Pruned, StoreError> {
+        Err(reading_only())
+    }
+}
+
+fn reading_only() -> StoreError {
+    StoreError::Closed { why: "it was opened for reading only".to_owned() }
+}

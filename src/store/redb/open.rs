@@ -1,0 +1,254 @@
+//! Opens the file, or makes it so that a crash leaves a whole one or none.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageError, TableError,
+};
+
+use super::tables::{
+    BY_DECKY, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, ROWS, SCHEMA,
+};
+
+/// What every redb file starts with.
+const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// How much of the file is kept in memory: 64 MiB.
+const CACHE: usize = 64 << 20;
+
+/// Why a store's file can't be opened. The file was left as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no such file.
+    #[error("there is no store at {}; a first `deploy` makes one, or name another with --data", path.display())]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Another process writes it.
+    #[error("the store {} is in use{}; wait for it, or stop that process", path.display(), holder.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+        /// The writer, where it is known.
+        holder: Option<u32>,
+    },
+    /// The file is something else.
+    #[error("{} is not a lifecycle store ({what}); it was left as it is, move it away or name another with --data", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+    /// A newer version made it.
+    #[error("the store {} has schema {found}, this version knows up to {known}; use the newer version that made it", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+        /// The newest schema known here.
+        known: u64,
+    },
+    /// It is damaged.
+    #[error("the store {} is damaged ({what}); restore it from a backup, or move it away to start anew", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The system would not.
+    #[error("{doing} {}: {source}; check the path and its permissions", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder
+}
+
+/// Opens the file for writing; makes it if there is none.
+pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
+    match check_file(path) {
+        Err(OpenError::Missing { .. }) => create(path)?,
+        checked => checked?,
+    }
+    open_existing(path)
+}
+
+/// Opens a file that must be there, for writing.
+pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
+    check_file(path)?;
+    // A look for reading first: what isn't ours is refused untouched.
+    match guarded(path, || builder().open_read_only(path)) {
+        Ok(db) => check_schema(path, &db)?,
+        // It was not closed cleanly: opening for writing repairs it.
+        Err(Refused::Redb(DatabaseError::RepairAborted)) => {}
+        Err(refused) => return Err(refused.explain(path)),
+    }
+    let db = guarded(path, || builder().open(path)).map_err(|refused| refused.explain(path))?;
+    check_schema(path, &db)?;
+    // Who holds it is a courtesy to others: a failure to say so is none.
+    let _ = fs::write(holder_path(path), std::process::id().to_string());
+    Ok(db)
+}
+
+/// Opens a file that must be there, for reading beside its writer.
+pub(super) fn open_reader(path: &Path) -> Result<ReadOnlyDatabase, OpenError> {
+    check_file(path)?;
+    let db = match guarded(path, || builder().open_read_only(path)) {
+        Err(Refused::Redb(DatabaseError::RepairAborted)) => {
+            drop(open_existing(path)?);
+            guarded(path, || builder().open_read_only(path))
+        }
+        opened => opened,
+    };
+    let db = db.map_err(|refused| refused.explain(path))?;
+    check_schema(path, &db)?;
+    Ok(db)
+}
+
+/// Makes the file under another name, closes it, and gives it its own name
+/// only then: a crash midway leaves no file that never opens again.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let temp = tempfile::Builder::new().prefix(".new-store-").tempfile_in(dir).map_err(io("creating"))?;
+    let failed = |error: redb::Error| OpenError::Io {
+        doing: "creating",
+        path: path.to_owned(),
+        source: io::Error::other(error),
+    };
+    let db = builder().create(temp.path()).map_err(|error| failed(error.into()))?;
+    initialise(&db).map_err(failed)?;
+    db.close().map_err(|error| failed(error.into()))?;
+    temp.as_file().sync_all().map_err(io("syncing"))?;
+    match temp.persist_noclobber(path) {
+        // Another process was first: its file is as good.
+        Err(lost) if lost.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        persisted => drop(persisted.map_err(|error| error.error).map_err(io("naming"))?),
+    }
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("syncing the directory of"))
+}
+
+/// Writes the schema and makes every table.
+pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    {
+        txn.open_table(ROWS)?;
+        txn.open_table(OPEN)?;
+        txn.open_table(DEADLINES)?;
+        txn.open_table(BY_DECKY)?;
+        txn.open_table(FEED)?;
+        txn.open_table(KEYS)?;
+        let mut meta = txn.open_table(META)?;
+        meta.insert(META_SCHEMA, SCHEMA)?;
+        meta.insert(META_HEAD, 0)?;
+        meta.insert(META_OLDEST, 1)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+/// Looks at the file's kind and first bytes, before redb does.
+fn check_file(path: &Path) -> Result<(), OpenError> {
+    let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
+    let foreign = |what: &str| OpenError::Foreign { path: path.to_owned(), what: what.to_owned() };
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::Missing { path: path.to_owned() });
+        }
+        Err(error) => return Err(io("looking at")(error)),
+    };
+    if !meta.is_file() {
+        return Err(foreign("it is not a regular file"));
+    }
+    if meta.len() == 0 {
+        return Err(foreign("it is empty"));
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(io("opening"))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(io("reading"))?;
+    if start == MAGIC { Ok(()) } else { Err(foreign("its first bytes are not those of a redb file")) }
+}
+
+fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<(), OpenError> {
+    let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        let txn = db.begin_read().map_err(|error| damaged(error.to_string()))?;
+        let meta = match txn.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => return Ok(None),
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        let schema = meta.get(META_SCHEMA).map_err(|error| damaged(error.to_string()))?;
+        Ok(schema.map(|found| found.value()))
+    }));
+    match found.unwrap_or_else(|_| Err(damaged("redb panicked while reading it".to_owned())))? {
+        Some(SCHEMA) => Ok(()),
+        Some(found) => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
+        None => {
+            let what = "it is a redb file of another program".to_owned();
+            Err(OpenError::Foreign { path: path.to_owned(), what })
+        }
+    }
+}
+
+enum Refused {
+    Redb(DatabaseError),
+    Panicked,
+}
+
+/// Opens, and takes a panic over hostile bytes for what it is.
+fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, Refused> {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(opened) => opened.map_err(Refused::Redb),
+        Err(_) => {
+            log::error!(target: "decnet_lifecycle::store", path:% = path.display(); "redb panicked while opening");
+            Err(Refused::Panicked)
+        }
+    }
+}
+
+impl Refused {
+    fn explain(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Panicked => OpenError::Damaged { path, what: "redb panicked while opening it".to_owned() },
+            Self::Redb(DatabaseError::DatabaseAlreadyOpen) => {
+                let holder = fs::read_to_string(holder_path(&path)).ok();
+                let holder = holder.and_then(|text| text.trim().parse().ok());
+                OpenError::InUse { path, holder }
+            }
+            Self::Redb(DatabaseError::Storage(StorageError::Io(source))) if source.kind() != io::ErrorKind::InvalidData => {
+                OpenError::Io { doing: "opening", path, source }
+            }
+            Self::Redb(error) => OpenError::Damaged { path, what: error.to_string() },
+        }
+    }
+}
+
+/// Where the writer's process id stands.
+fn holder_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".holder");
+    PathBuf::from(name)
+}

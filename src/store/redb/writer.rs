@@ -1,0 +1,172 @@
+//! The thread that writes: what has gathered becomes one transaction.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_channel::{Receiver, Sender};
+use redb::Database;
+
+use crate::store::{Batch, Outcome, Pruned, Retention, StoreError};
+
+use super::{core, open};
+
+/// The most changes in one transaction.
+const GROUP: usize = 4_096;
+
+pub(super) type Reply<T> = Sender<Result<T, StoreError>>;
+
+/// What the thread is asked to do.
+pub(super) enum Command {
+    Commit { batch: Batch, reply: Reply<Vec<Outcome>> },
+    Prune { policy: Retention, reply: Reply<Pruned> },
+    Close { reply: Reply<()> },
+}
+
+/// The database, shared with readers; empty while it is reopened or closed.
+pub(super) type SharedDatabase = Arc<RwLock<Option<Database>>>;
+
+pub(super) struct Writer {
+    pub(super) db: SharedDatabase,
+    /// Where to reopen it from; a store over a backend can't be.
+    pub(super) path: Option<PathBuf>,
+    pub(super) commands: Receiver<Command>,
+}
+
+impl Writer {
+    pub(super) fn run(self) {
+        let mut held: Option<Command> = None;
+        // Set by a write error, cleared by a success: twice in a row is for good.
+        let mut reopened = false;
+        while let Some(command) = held.take().or_else(|| self.commands.recv_blocking().ok()) {
+            let healthy = match command {
+                Command::Commit { batch, reply } => {
+                    let (batches, replies);
+                    (batches, replies, held) = self.gather(batch, reply);
+                    self.commit(&batches, &replies)
+                }
+                Command::Prune { policy, reply } => {
+                    let result = self.with_db(|db| core::prune(db, &policy));
+                    let healthy = !hurts(&result);
+                    let _ = reply.try_send(result);
+                    healthy
+                }
+                Command::Close { reply } => {
+                    self.commands.close();
+                    let _ = reply.try_send(self.close());
+                    break;
+                }
+            };
+            if healthy {
+                reopened = false;
+            } else if reopened || !self.reopen() {
+                self.commands.close();
+                let _ = self.close();
+                break;
+            } else {
+                reopened = true;
+            }
+        }
+        self.refuse_the_rest(held);
+        let _ = self.close();
+    }
+
+    /// Takes what else is waiting, up to a bound; a command that isn't a
+    /// commit ends the group and is handed back.
+    fn gather(&self, batch: Batch, reply: Reply<Vec<Outcome>>) -> (Vec<Batch>, Vec<Reply<Vec<Outcome>>>, Option<Command>) {
+        let mut changes = batch.changes.len();
+        let (mut batches, mut replies) = (vec![batch], vec![reply]);
+        while changes < GROUP {
+            match self.commands.try_recv() {
+                Ok(Command::Commit { batch, reply }) => {
+                    changes += batch.changes.len();
+                    batches.push(batch);
+                    replies.push(reply);
+                }
+                Ok(other) => return (batches, replies, Some(other)),
+                Err(_) => break,
+            }
+        }
+        (batches, replies, None)
+    }
+
+    /// Commits a group as one; false if the database must be opened anew.
+    fn commit(&self, batches: &[Batch], replies: &[Reply<Vec<Outcome>>]) -> bool {
+        let result = self.with_db(|db| core::apply(db, batches));
+        let healthy = !hurts(&result);
+        match result {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.iter().zip(outcomes) {
+                    let _ = reply.try_send(Ok(outcome));
+                }
+            }
+            // One batch broke a rule or met a damaged row: the others of its
+            // group are not to suffer for it.
+            Err(StoreError::Refused { .. } | StoreError::Corrupt { .. }) if batches.len() > 1 => {
+                return batches
+                    .iter()
+                    .zip(replies)
+                    .all(|(batch, reply)| self.commit(std::slice::from_ref(batch), std::slice::from_ref(reply)));
+            }
+            Err(error) => {
+                for reply in replies {
+                    let _ = reply.try_send(Err(error.clone()));
+                }
+            }
+        }
+        healthy
+    }
+
+    fn with_db<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = &*db else { return Err(closed()) };
+        catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|_| {
+            Err(StoreError::unknown("committing", std::io::Error::other("redb panicked; see its message on stderr")))
+        })
+    }
+
+    /// After an I/O error the handle takes no more writes: a new one may.
+    fn reopen(&self) -> bool {
+        let Some(path) = &self.path else { return false };
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        drop(db.take());
+        match open::open_existing(path) {
+            Ok(opened) => {
+                log::warn!(target: "decnet_lifecycle::store", path:% = path.display(); "reopened after an error");
+                *db = Some(opened);
+                true
+            }
+            Err(error) => {
+                log::error!(target: "decnet_lifecycle::store", error:% = error; "closed for writing, for good");
+                false
+            }
+        }
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        match self.db.write().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(db) => db.close().map_err(|error| StoreError::not_committed("closing the store", error)),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_the_rest(&self, held: Option<Command>) {
+        let rest = std::iter::from_fn(|| self.commands.try_recv().ok());
+        for command in held.into_iter().chain(rest) {
+            match command {
+                Command::Commit { reply, .. } => drop(reply.try_send(Err(closed()))),
+                Command::Prune { reply, .. } => drop(reply.try_send(Err(closed()))),
+                Command::Close { reply } => drop(reply.try_send(Ok(()))),
+            }
+        }
+    }
+}
+
+pub(super) fn closed() -> StoreError {
+    StoreError::Closed { why: "it was closed, or its disk failed twice; see the log".to_owned() }
+}
+
+/// Whether the handle is unusable after this.
+fn hurts<T>(result: &Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Unknown { .. } | StoreError::NotCommitted { .. }))
+}
