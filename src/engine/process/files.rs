@@ -1,279 +1,172 @@
-//! The files of one decoy, and what they say about it.
+//! The files by which an engine and its decoys find each other.
+//!
+//! For each decoy: `<decky>.<service>.lock`, which the decoy holds locked for
+//! as long as it lives; `.run` with the token that it was started under, whose
+//! removal tells it to stop; `.ready` with where it listens. Nobody is ever
+//! stopped by a process id, which may be a stranger's by now.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{DeckyName, ServiceName};
+use crate::lifecycle::{DeckyName, ServiceName, Timestamp};
 
-/// More than any file that a decoy writes for the engine holds.
-const MAX_FILE: u64 = 4096;
+/// The largest file of ours that is read.
+const MAX_BYTES: u64 = 16 << 10;
 
-/// What a decoy publishes once it listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ready {
-    pub(super) decky: DeckyName,
-    pub(super) service: ServiceName,
-    pub(super) hostname: String,
-    pub(super) addr: SocketAddr,
-    pub(super) pid: u32,
-    pub(super) token: String,
-    pub(super) started_at: String,
-}
-
-/// What is known of a decoy without asking the process table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
-    /// Nobody holds the lock.
-    Dead,
-    /// Somebody holds the lock, but has not (or no longer) published where it
-    /// listens: a decoy that is starting or stopping, or a stranger.
-    Silent,
-    /// A decoy holds the lock and listens.
-    Up(Ready),
-}
-
-/// The files of one decoy: one base path, one ending for each.
+/// The files of one decoy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Files {
     base: PathBuf,
 }
 
+/// What a decoy writes once it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decoy {
+    /// The decky that it is a service of.
+    pub decky: DeckyName,
+    /// The service it plays.
+    pub service: ServiceName,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its process id; to show, never to signal.
+    pub pid: u32,
+    /// When it began to listen.
+    pub since: Timestamp,
+    /// What it was started under.
+    pub(super) token: String,
+}
+
 impl Files {
-    pub(super) const fn at(base: PathBuf) -> Self {
-        Self { base }
+    pub(super) fn new(dir: &Path, decky: &DeckyName, service: &ServiceName) -> Self {
+        Self { base: dir.join(format!("{decky}.{service}")) }
     }
 
-    pub(super) fn of(dir: &Path, decky: &DeckyName, service: &ServiceName) -> Self {
-        Self::at(dir.join(format!("{decky}.{service}")))
+    pub(super) fn of_base(base: &Path) -> Self {
+        Self { base: base.to_owned() }
     }
 
     pub(super) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Held by the decoy for its life.
-    pub(super) fn lock(&self) -> PathBuf {
-        self.ending("lock")
-    }
-
-    /// Holds the token; the decoy stops once it is gone.
-    pub(super) fn run(&self) -> PathBuf {
-        self.ending("run")
-    }
-
-    pub(super) fn ready(&self) -> PathBuf {
-        self.ending("ready")
+    fn with(&self, ending: &str) -> PathBuf {
+        let mut name = self.base.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.ending("log")
+        self.with(".log")
     }
 
-    pub(super) fn old_log(&self) -> PathBuf {
-        self.ending("log.1")
+    pub(super) fn errors(&self) -> PathBuf {
+        self.with(".err")
     }
 
-    /// Standard output and standard error.
-    pub(super) fn out(&self) -> PathBuf {
-        self.ending("out")
+    /// Takes the lock that says "this decoy lives"; none if another has it.
+    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+        let file = private().create(true).truncate(false).write(true).open(self.with(".lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
-    fn ending(&self, ending: &str) -> PathBuf {
-        let mut path = OsString::from(&self.base);
-        path.push(".");
-        path.push(ending);
-        PathBuf::from(path)
+    /// Whether a decoy lives under these files.
+    pub(super) fn is_alive(&self) -> io::Result<bool> {
+        match File::open(self.with(".lock")) {
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The token in the run file; `None` if there is none that looks like one.
     pub(super) fn token(&self) -> io::Result<Option<String>> {
-        Ok(read_small(&self.run())?.map(|text| text.trim().to_owned()).filter(|text| is_token(text)))
+        read(&self.with(".run")).map(|bytes| bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
-    pub(super) fn read_ready(&self) -> io::Result<Option<Ready>> {
-        Ok(read_small(&self.ready())?.and_then(|text| serde_json::from_str(&text).ok()))
+    pub(super) fn set_token(&self, token: &str) -> io::Result<()> {
+        replace(&self.with(".run"), token.as_bytes())
     }
 
-    pub(super) fn write_token(&self, token: &str) -> io::Result<()> {
-        replace(&self.run(), format!("{token}\n").as_bytes())
+    /// Tells the decoy to stop.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        remove(&self.with(".run"))
     }
 
-    pub(super) fn write_ready(&self, ready: &Ready) -> io::Result<()> {
-        replace(&self.ready(), &serde_json::to_vec(ready)?)
+    pub(super) fn ready(&self) -> io::Result<Option<Decoy>> {
+        Ok(read(&self.with(".ready"))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Removes what a decoy with this token has left, and nothing of anyone
-    /// else's.
-    pub(super) fn clear(&self, token: &str) -> io::Result<()> {
-        if self.token()?.as_deref() == Some(token) {
-            remove(&self.run())?;
-        }
-        if self.read_ready()?.is_some_and(|ready| ready.token == token) {
-            remove(&self.ready())?;
-        }
-        Ok(())
-    }
-
-    /// Removes run and ready files that look like a decoy's, whoever's token
-    /// they hold. Without a run file, a decoy stops.
-    pub(super) fn recall(&self) -> io::Result<()> {
-        if self.token()?.is_some() {
-            remove(&self.run())?;
-        }
-        Ok(())
+    pub(super) fn set_ready(&self, decoy: &Decoy) -> io::Result<()> {
+        replace(&self.with(".ready"), &serde_json::to_vec(decoy)?)
     }
 
     pub(super) fn forget_ready(&self) -> io::Result<()> {
-        if self.read_ready()?.is_some() {
-            remove(&self.ready())?;
-        }
-        Ok(())
-    }
-
-    /// Whether somebody holds the lock.
-    pub(super) fn is_locked(&self) -> io::Result<bool> {
-        let path = self.lock();
-        // Opening a pipe with this name would block.
-        if !is_file(&path)? {
-            return Ok(false);
-        }
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(err) => return Err(err),
-        };
-        // Shared, so that two who look at once don't take each other for a decoy.
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(err)) => Err(err),
-        }
-    }
-
-    pub(super) fn state(&self, decky: &DeckyName, service: &ServiceName) -> io::Result<State> {
-        if !self.is_locked()? {
-            return Ok(State::Dead);
-        }
-        let token = self.token()?;
-        let ready = self.read_ready()?;
-        Ok(match ready {
-            Some(ready)
-                if token.as_deref() == Some(ready.token.as_str())
-                    && ready.decky == *decky
-                    && ready.service == *service =>
-            {
-                State::Up(ready)
-            }
-            _ => State::Silent,
-        })
+        remove(&self.with(".ready"))
     }
 }
 
-/// A token that nobody else has.
-pub(super) fn new_token() -> String {
-    format!("{:032x}", fastrand::u128(..))
-}
-
-fn is_token(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Makes the directory, readable by its owner only.
-pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let mode = fs::metadata(dir)?.permissions().mode();
-    // Who may write here can stop decoys and pretend to be one.
-    if mode & 0o022 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("others may write there (mode {:o}); run `chmod 700` on it", mode & 0o7777),
-        ));
-    }
-    Ok(())
-}
-
-/// The decoys that the directory has files of, alive or not.
-pub(super) fn list(dir: &Path, only: Option<&DeckyName>) -> io::Result<BTreeSet<(DeckyName, ServiceName)>> {
-    let mut found = BTreeSet::new();
-    let entries = match fs::read_dir(dir) {
+/// The decoys whose `.ready` files lie in a directory, alive or not.
+pub(super) fn known(dir: &Path) -> io::Result<Vec<Decoy>> {
+    let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(found),
-        Err(err) => return Err(err),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
+    let mut found = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
-        let Some((decky, service)) = name.to_str().and_then(parse_name) else { continue };
-        if only.is_none_or(|only| *only == decky) {
-            found.insert((decky, service));
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "ready") {
+            continue;
         }
+        let decoy = Files::of_base(&path.with_extension("")).ready()?;
+        // A file whose content names another decoy isn't one of ours.
+        found.extend(decoy.filter(|decoy| {
+            Files::new(dir, &decoy.decky, &decoy.service).base() == path.with_extension("")
+        }));
     }
+    found.sort_by(|a, b| (&a.decky, &a.service).cmp(&(&b.decky, &b.service)));
     Ok(found)
 }
 
-fn parse_name(name: &str) -> Option<(DeckyName, ServiceName)> {
-    let mut parts = name.split('.');
-    let (decky, service, ending) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() || !matches!(ending, "lock" | "run" | "ready") {
-        return None;
+/// Options for a file that only its owner reads.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_BYTES).read_to_end(&mut bytes).map(|_| Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    Some((DeckyName::parse(decky).ok()?, ServiceName::parse(service).ok()?))
-}
-
-/// Opens a file to append to, for its owner only.
-pub(super) fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
-/// Opens a file to lock, for its owner only.
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    // A new file of its own, 0600 from the start; readers see it whole or not.
-    let mut temp = tempfile::Builder::new().prefix(".decoy-").tempfile_in(dir)?;
-    temp.write_all(bytes)?;
-    temp.persist(path).map_err(|err| err.error)?;
+    let dir = path.parent().ok_or_else(|| io::Error::other("the path has no directory"))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
     Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn is_file(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(meta.is_file()),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(err) => Err(err),
-    }
-}
-
-/// The text of a small file; `None` if it isn't there or isn't small text.
-fn read_small(path: &Path) -> io::Result<Option<String>> {
-    if !is_file(path)? {
-        return Ok(None);
-    }
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(err),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Ok(None);
-    }
-    Ok(String::from_utf8(bytes).ok())
 }
