@@ -1,5 +1,5 @@
 //! The lifecycles of DECNET's deckies.
-#![forbid(unsafe_code)]
+
 
 mod agent;
 mod bus;
@@ -14,6 +14,8 @@ mod runner;
 mod store;
 mod strategy;
 mod sweep;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use agent::*;
 pub use bus::*;

@@ -1,0 +1,114 @@
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::engine::{Engine, Report, Work};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, Operation, ServiceName};
+
+/// What a [`FakeEngine`] does with a decky.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum EngineScript {
+    /// Reports success.
+    #[default]
+    Succeed,
+    /// Reports this failure.
+    Fail(Failure),
+    /// Fails the whole call with this failure.
+    FailAll(Failure),
+    /// Waits this long on the injected clock, then reports success.
+    Delay(Duration),
+    /// Never ends, unless it is cancelled.
+    Hang,
+    /// Never ends, cancelled or not.
+    HangStubbornly,
+    /// Panics.
+    Panic,
+    /// Leaves the decky out of the report.
+    Forget,
+}
+
+/// One call that a [`FakeEngine`] got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineCall {
+    /// Which of the three.
+    pub operation: Operation,
+    /// What it was about, with the services that the fleet lists.
+    pub deckies: BTreeMap<DeckyName, Vec<ServiceName>>,
+    /// How many deckies the fleet had.
+    pub fleet_size: usize,
+}
+
+/// An engine that does as it is told, and remembers what it was asked.
+#[derive(Debug, Default)]
+pub struct FakeEngine {
+    scripts: Mutex<BTreeMap<DeckyName, EngineScript>>,
+    calls: Mutex<Vec<EngineCall>>,
+}
+
+impl FakeEngine {
+    /// An engine that always succeeds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on, this is what happens to the decky.
+    pub fn script(&self, decky: &DeckyName, script: EngineScript) {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner).insert(decky.clone(), script);
+    }
+
+    /// The calls so far, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> Vec<EngineCall> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn play(&self, operation: Operation, work: &Work) -> Result<Report, Failure> {
+        let services = |decky: &DeckyName| work.fleet.decky(decky).map(|d| d.services.clone()).unwrap_or_default();
+        let call = EngineCall {
+            operation,
+            deckies: work.deckies.keys().map(|decky| (decky.clone(), services(decky))).collect(),
+            fleet_size: work.fleet.deckies.len(),
+        };
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        let mut report = Report::new();
+        for decky in work.deckies.keys() {
+            let script = self.scripts.lock().unwrap_or_else(PoisonError::into_inner).get(decky).cloned();
+            match script.unwrap_or_default() {
+                EngineScript::Succeed => report.succeeded(decky.clone()),
+                EngineScript::Fail(failure) => report.failed(decky.clone(), failure),
+                EngineScript::FailAll(failure) => return Err(failure),
+                EngineScript::Delay(duration) => {
+                    work.clock.sleep(duration).await;
+                    report.succeeded(decky.clone());
+                }
+                EngineScript::Hang => {
+                    work.cancelled(decky).await;
+                    report.failed(decky.clone(), Failure::new(FailureKind::Cancelled, "stopped when asked to"));
+                }
+                EngineScript::HangStubbornly => std::future::pending().await,
+                EngineScript::Panic => std::panic::panic_any("scripted panic"),
+                EngineScript::Forget => {}
+            }
+        }
+        Ok(report)
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(Operation::Deploy, work).await
+    }
+
+    async fn mutate(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(Operation::Mutate, work).await
+    }
+
+    async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(Operation::Teardown, work).await
+    }
+}
