@@ -12,6 +12,7 @@ use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
 #[cfg(feature = "process")]
+#[path = "decoys/mod.rs"]
 pub mod process;
 
 pub use cancel::CancelToken;

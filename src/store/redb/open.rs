@@ -1,7 +1,7 @@
 //! Opens the file, or makes it so that a crash leaves a whole one or none.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -102,8 +102,9 @@ pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
     }
     let db = guarded(path, || builder().open(path)).map_err(|refused| refused.explain(path))?;
     check_schema(path, &db)?;
-    // Who holds it is a courtesy to others: a failure to say so is none.
-    let _ = fs::write(holder_path(path), std::process::id().to_string());
+    if let Err(error) = name_holder(path) {
+        log::debug!(target: "decnet_lifecycle::store", error:% = error; "could not say who holds the store");
+    }
     Ok(db)
 }
 
@@ -244,6 +245,15 @@ impl Refused {
             Self::Redb(error) => OpenError::Damaged { path, what: error.to_string() },
         }
     }
+}
+
+/// Says who holds the store, for the message that others get.
+fn name_holder(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(holder_path(path))?.write_all(std::process::id().to_string().as_bytes())
 }
 
 /// Where the writer's process id stands.

@@ -1,0 +1,162 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
+
+/// Deploys a fleet of deckies and tracks each one to its end.
+///
+/// Rows live in one file (lifecycle.redb) in the data directory. Exit codes:
+/// 0 all went well, 1 a row failed, 2 bad input, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    /// Where rows, state and decoys' files live
+    /// [default: $XDG_STATE_HOME/decnet-lifecycle, else ~/.local/state/decnet-lifecycle]
+    #[arg(long, global = true, env = "DECNET_LIFECYCLE_DATA", value_name = "DIR", verbatim_doc_comment)]
+    pub data: Option<PathBuf>,
+    /// One JSON object a line, for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log to stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the deckies of a fleet file up, and wait until each is up or has failed
+    Deploy(Deploy),
+    /// List rows, newest first
+    Ls(Ls),
+    /// Show one row, its history, and why it is where it is
+    Show {
+        /// The row; `ls` shows ids
+        id: LifecycleId,
+    },
+    /// Follow changes as they are committed, also beside a running deploy
+    Watch {
+        /// Start after this revision; 0 shows all there are [default: from now on]
+        #[arg(long, value_name = "REVISION")]
+        from: Option<u64>,
+    },
+    /// Give a deployed decky other services
+    Mutate(Mutate),
+    /// Take one decky down, or all
+    Teardown(Teardown),
+    /// Ask a row to stop
+    Cancel {
+        /// The row; `ls` shows ids
+        id: LifecycleId,
+        /// Wait while another master holds the store
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End rows that an earlier master left open, or that are past their deadline
+    Sweep {
+        /// Wait while another master holds the store
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Remove closed rows
+    Prune {
+        /// Keep rows that closed within this time: 90s, 30m, 12h, 7d
+        #[arg(long, value_name = "AGE", default_value = "30d", value_parser = age)]
+        older_than: Duration,
+        /// Wait while another master holds the store
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Print all rows as JSON lines, newest first
+    Export,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Deploy {
+    /// The fleet file, in DECNET's own format
+    pub fleet: PathBuf,
+    /// Only these deckies
+    #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
+    pub only: Option<Vec<DeckyName>>,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Mutate {
+    /// The decky
+    pub decky: DeckyName,
+    /// Its services from now on
+    #[arg(long, value_delimiter = ',', required = true, value_name = "SERVICE,..")]
+    pub services: Vec<ServiceName>,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Teardown {
+    /// The decky; all of them if none is named
+    pub decky: Option<DeckyName>,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Terms {
+    /// Name the request: asking twice under one key does it once
+    #[arg(long)]
+    pub key: Option<RequestKey>,
+    /// Take over from open rows of the same deckies
+    #[arg(long)]
+    pub supersede: bool,
+    /// Wait while another master holds the store
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    /// Only this decky's
+    #[arg(long)]
+    pub decky: Option<DeckyName>,
+    /// Only this worker host's
+    #[arg(long)]
+    pub host: Option<HostId>,
+    /// Only rows in this status
+    #[arg(long, value_parser = status)]
+    pub status: Option<Status>,
+    /// Only rows that have not ended
+    #[arg(long)]
+    pub open: bool,
+    /// At most this many rows
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    let all = [Status::Pending, Status::Running, Status::Succeeded, Status::Failed];
+    all.into_iter()
+        .find(|status| status.as_str() == text)
+        .ok_or_else(|| "a status is pending, running, succeeded or failed".to_owned())
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || "an age is a number and s, m, h or d, such as 12h".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text.trim_end_matches(char::is_alphabetic).parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * unit))
+}

@@ -1,0 +1,88 @@
+//! The command line: deploys a fleet, and shows what became of it.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+mod args;
+mod home;
+mod logger;
+mod operate;
+mod output;
+mod progress;
+mod show;
+mod upkeep;
+
+use args::{Args, Command};
+
+/// What a command came to.
+enum Done {
+    /// All went well.
+    Well,
+    /// A row failed.
+    RowsFailed,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+/// Something about the input, the files or the machine that a user can mend.
+#[derive(Debug)]
+struct Complaint(String);
+
+impl<E: std::error::Error> From<E> for Complaint {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "decoy") {
+        return decoy(words.into_iter().skip(2));
+    }
+    let args = Args::parse();
+    logger::install(args.verbose);
+    match smol::block_on(run(args)) {
+        Ok(Done::Well) => ExitCode::SUCCESS,
+        Ok(Done::RowsFailed) => ExitCode::from(1),
+        Ok(Done::Interrupted) => ExitCode::from(130),
+        Err(Complaint(what)) => {
+            let _ = writeln!(std::io::stderr(), "error: {what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<Done, Complaint> {
+    let out = output::Output::new(args.json);
+    let home = home::Home::new(args.data)?;
+    match args.command {
+        Command::Deploy(deploy) => operate::deploy(&home, &out, deploy).await,
+        Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
+        Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
+        Command::Ls(ls) => show::ls(&home, &out, ls).await,
+        Command::Show { id } => show::show(&home, &out, id).await,
+        Command::Watch { from } => show::watch(&home, &out, from).await,
+        Command::Export => show::export(&home).await,
+        Command::Cancel { id, wait } => upkeep::cancel(&home, &out, id, wait).await,
+        Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
+        Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
+            Ok(Done::Well)
+        }
+    }
+}
+
+/// Plays one service of one decky; the process engine starts these.
+fn decoy(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    use decnet_lifecycle::process::{DecoyOptions, run_decoy};
+    match DecoyOptions::from_args(args).and_then(|options| run_decoy(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(2)
+        }
+    }
+}

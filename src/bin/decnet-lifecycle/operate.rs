@@ -1,0 +1,186 @@
+//! Commands that change deckies: deploy, mutate, teardown.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use decnet_lifecycle::{
+    AcceptError, Accepted, DeployRequest, FleetConfig, FleetState as _, LifecycleId, MutateRequest, Overlap, Record,
+    Revision, Runner, Seen, Status, TeardownRequest, Watch,
+};
+use serde_json::json;
+use smol::future::FutureExt as _;
+
+use crate::args::{Deploy, Mutate, Teardown, Terms};
+use crate::home::{Home, Make};
+use crate::output::Output;
+use crate::progress::Printed;
+use crate::{Complaint, Done};
+
+pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
+    let complain = |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", args.fleet.display()));
+    let bytes = read_fleet(&args.fleet).map_err(|error| complain(&error))?;
+    let fleet = FleetConfig::from_json(&bytes).map_err(|error| complain(&error))?;
+    let mut request = DeployRequest::new(fleet).overlap(overlap(&args.terms));
+    if let Some(key) = args.terms.key.clone() {
+        request = request.key(key);
+    }
+    if let Some(only) = args.only {
+        request = request.only(only);
+    }
+    let runner = master(home, out, &args.terms).await?;
+    let accepted = runner.accept_deploy(request).await;
+    drive(home, out, &runner, accepted).await
+}
+
+pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
+    let runner = master(home, out, &args.terms).await?;
+    let fleet = deployed(home).await?;
+    let mut request = MutateRequest::new(fleet, args.decky, args.services).overlap(overlap(&args.terms));
+    if let Some(key) = args.terms.key.clone() {
+        request = request.key(key);
+    }
+    let accepted = runner.accept_mutate(request).await;
+    drive(home, out, &runner, accepted).await
+}
+
+pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
+    let runner = master(home, out, &args.terms).await?;
+    let fleet = deployed(home).await?;
+    let deckies = match args.decky {
+        Some(decky) => BTreeSet::from([decky]),
+        None => fleet.names().cloned().collect(),
+    };
+    let mut request = TeardownRequest::new(fleet, deckies).overlap(overlap(&args.terms));
+    if let Some(key) = args.terms.key.clone() {
+        request = request.key(key);
+    }
+    let accepted = runner.accept_teardown(request).await;
+    drive(home, out, &runner, accepted).await
+}
+
+/// Reads at most a little more than a fleet file may have, from a regular file
+/// or a pipe.
+fn read_fleet(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let bound = FleetConfig::MAX_BYTES as u64 + 1;
+    std::fs::File::open(path)?.take(bound).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+const fn overlap(terms: &Terms) -> Overlap {
+    if terms.supersede { Overlap::Supersede } else { Overlap::Reject }
+}
+
+/// The master: the store is ours, and what an earlier one left open has ended.
+async fn master(home: &Home, out: &Output, terms: &Terms) -> Result<Runner, Complaint> {
+    let store = home.writer(Make::IfMissing, terms.wait).await?;
+    let runner = home.runner(store, Arc::new(Printed(Output::new(out.is_json()))))?;
+    let recovered = runner.recover().await?;
+    if recovered.failed > 0 {
+        eprintln!("note: {} row(s) that an earlier master left open have been failed", recovered.failed);
+    }
+    Ok(runner)
+}
+
+async fn deployed(home: &Home) -> Result<FleetConfig, Complaint> {
+    let fleet = home.fleet_state().load().await?;
+    fleet.ok_or_else(|| Complaint("nothing is deployed; bring a fleet up with `deploy FLEET.json` first".into()))
+}
+
+/// Runs accepted rows to their end, printing each change as it is committed.
+async fn drive(
+    home: &Home,
+    out: &Output,
+    runner: &Runner,
+    accepted: Result<Accepted, AcceptError>,
+) -> Result<Done, Complaint> {
+    let accepted = accepted?;
+    let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
+    if accepted.is_repeat() {
+        eprintln!("note: this request was accepted before under its key; these are its rows");
+    }
+    let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
+    let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
+    let interrupted = interrupts()?;
+    let work = accepted.run();
+    let stopper = async {
+        while !interrupted.load(Ordering::SeqCst) {
+            smol::Timer::after(Duration::from_millis(50)).await;
+        }
+        eprintln!("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
+        for id in &ids {
+            if let Err(error) = runner.cancel(*id).await {
+                eprintln!("error: {error}");
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let printer = async {
+        loop {
+            match watch.next().await {
+                Ok(seen) => print_own(out, &seen, &ids),
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    smol::Timer::after(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    };
+    // The work alone says when it is over.
+    work.or(stopper).or(printer).await;
+    rest(out, &mut watch, &ids).await;
+    let records = runner.get(&ids).await?;
+    finish(home, out, &records, interrupted.load(Ordering::SeqCst))
+}
+
+fn print_own(out: &Output, seen: &Seen, ids: &[LifecycleId]) {
+    if let Seen::Changed(entry) = seen
+        && ids.contains(&entry.id)
+    {
+        out.change(entry);
+    }
+}
+
+/// Prints what was committed since the watcher last looked.
+async fn rest(out: &Output, watch: &mut Watch, ids: &[LifecycleId]) {
+    while let Ok(Some(seen)) = watch.try_next().await {
+        print_own(out, &seen, ids);
+    }
+}
+
+fn finish(home: &Home, out: &Output, records: &[Record], interrupted: bool) -> Result<Done, Complaint> {
+    let decoys = home.engine().running()?;
+    if !out.is_json() {
+        crate::output::line("");
+    }
+    out.table(records, &decoys);
+    let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
+    let open = records.iter().filter(|row| row.is_open()).count();
+    out.say(
+        || json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
+                  "decoys": decoys.len()}),
+        || {
+            let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
+            let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
+            format!("\n{sum}{open}; {} decoys are running, their logs are in {}", decoys.len(), home.decoys_dir().display())
+        },
+    );
+    Ok(match (interrupted, failed) {
+        (true, _) => Done::Interrupted,
+        (false, 0) => Done::Well,
+        (false, _) => Done::RowsFailed,
+    })
+}
+
+/// Raised by the first Ctrl-C; the second ends the program at once.
+fn interrupts() -> Result<Arc<AtomicBool>, Complaint> {
+    let raised = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&raised))?;
+        signal_hook::flag::register(signal, Arc::clone(&raised))?;
+    }
+    Ok(raised)
+}

@@ -1,0 +1,117 @@
+//! What is printed, for people and for machines.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use decnet_lifecycle::process::Decoy;
+use decnet_lifecycle::{DeckyName, Entry, Failure, Record};
+use serde_json::{Value, json};
+
+pub struct Output {
+    json: bool,
+    colour: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        let colour = !json && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, colour }
+    }
+
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints one thing: as JSON, or as text.
+    pub fn say(&self, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) {
+        if self.json { line(&value().to_string()) } else { line(&text()) }
+    }
+
+    /// One committed change.
+    pub fn change(&self, entry: &Entry) {
+        let error = entry.failure.as_ref().map(Failure::to_string);
+        let note = if entry.status.is_open() && entry.cancel_requested { "  asked to stop" } else { "" };
+        self.say(
+            || {
+                json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
+                       "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
+                       "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
+            },
+            || {
+                let error = error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
+                format!("{:<20} {:<8} {}{error}{note}", entry.decky, entry.operation, self.status(entry.status.as_str()))
+            },
+        );
+    }
+
+    /// A few words on how a decky is coming along.
+    pub fn note(&self, decky: &DeckyName, text: &str) {
+        self.say(|| json!({"event": "progress", "decky": decky, "note": text}), || format!("{decky:<20} . {text}"));
+    }
+
+    /// A table of rows, with where each decky's decoys listen beside its
+    /// newest row.
+    pub fn table(&self, records: &[Record], decoys: &[Decoy]) {
+        if self.json {
+            for record in records {
+                let mut value = row(record);
+                if let Value::Object(fields) = &mut value {
+                    let ports = decoys.iter().filter(|decoy| decoy.decky == record.decky);
+                    let ports = ports.map(|decoy| (decoy.service.to_string(), json!(decoy.addr))).collect();
+                    fields.insert("decoys".into(), Value::Object(ports));
+                }
+                line(&value.to_string());
+            }
+            return;
+        }
+        if records.is_empty() {
+            return line("no rows");
+        }
+        let name = records.iter().map(|row| row.decky.as_str().len()).max().unwrap_or(0).max(5);
+        line(&format!("{:<36}  {:<name$}  {:<8}  {:<9}  {:<20}  DETAIL", "ID", "DECKY", "OP", "STATUS", "ACCEPTED"));
+        let mut seen = Vec::new();
+        for record in records {
+            let mut detail = record.failure().map(Failure::to_string).unwrap_or_default().replace('\n', " ");
+            if detail.is_empty() && !seen.contains(&&record.decky) {
+                let of_decky = decoys.iter().filter(|decoy| decoy.decky == record.decky);
+                detail = of_decky.map(|d| format!("{}={}", d.service, d.addr)).collect::<Vec<_>>().join(" ");
+            }
+            seen.push(&record.decky);
+            let accepted: String = record.created_at.to_string().chars().take(19).collect();
+            line(&format!(
+                "{}  {:<name$}  {:<8}  {}  {accepted}Z  {detail}",
+                record.id, record.decky, record.operation, self.status(record.status().as_str())
+            ));
+        }
+    }
+
+    fn status(&self, status: &str) -> String {
+        let padded = format!("{status:<9}");
+        match status {
+            "succeeded" if self.colour => format!("\u{1b}[32m{padded}\u{1b}[0m"),
+            "failed" if self.colour => format!("\u{1b}[31m{padded}\u{1b}[0m"),
+            "running" if self.colour => format!("\u{1b}[33m{padded}\u{1b}[0m"),
+            _ => padded,
+        }
+    }
+}
+
+/// A row as the wire has it.
+pub fn row(record: &Record) -> Value {
+    let time = |time: Option<decnet_lifecycle::Timestamp>| time.map(|time| time.to_string());
+    json!({
+        "id": record.id, "decky_name": record.decky, "host_uuid": record.host, "operation": record.operation,
+        "status": record.status(), "error": record.failure().map(Failure::to_string),
+        "started_at": record.created_at.to_string(), "running_since": time(record.running_since()),
+        "updated_at": record.updated_at.to_string(), "completed_at": time(record.completed_at()),
+        "deadline": time(record.deadline()), "cancel_requested_at": time(record.cancel_requested_at),
+        "key": record.key, "revision": record.revision,
+    })
+}
+
+/// Prints a line; a reader that has gone away ends the program, as it does
+/// for other tools.
+pub fn line(text: &str) {
+    if writeln!(io::stdout().lock(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}

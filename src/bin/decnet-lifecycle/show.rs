@@ -1,0 +1,112 @@
+//! Commands that only look: ls, show, watch, export.
+
+use std::sync::Arc;
+
+use decnet_lifecycle::{
+    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch, history,
+};
+use serde_json::{Value, json};
+
+use crate::args::Ls;
+use crate::home::Home;
+use crate::output::{Output, line, row};
+use crate::{Complaint, Done};
+
+pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
+    let store = home.reader()?;
+    let mut query = Query::new();
+    query.decky = args.decky;
+    query.host = args.host;
+    query.status = args.status;
+    if args.open {
+        query = query.open();
+    }
+    let records = pages(&*store, query, args.limit).await?;
+    out.table(&records, &home.engine().running()?);
+    Ok(Done::Well)
+}
+
+/// The first rows of a query, over as many pages as it takes.
+async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Record>, Complaint> {
+    let mut records = Vec::new();
+    let mut after = None;
+    while records.len() < limit {
+        let page = query.clone().after(after).limit(limit - records.len());
+        let page = store.query(&page).await?;
+        records.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(records)
+}
+
+pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Complaint> {
+    let store = home.reader()?;
+    let Some(record) = store.read(&[id]).await?.pop() else {
+        return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
+    };
+    let steps = history(&record);
+    let why = Explanation::new(record.clone(), SystemClock::new().now());
+    out.say(
+        || {
+            let mut value = row(&record);
+            if let Value::Object(fields) = &mut value {
+                let steps = steps.iter().map(|step| json!({"status": step.status, "at": step.at.to_string(), "error": step.error}));
+                fields.insert("history".into(), steps.collect());
+                fields.insert("why".into(), why.to_string().into());
+            }
+            value
+        },
+        || {
+            let host = record.host.as_ref().map_or("the master itself", |host| host.as_str());
+            let mut text = format!(
+                "{}\n  decky      {}\n  operation  {}\n  host       {host}\n  status     {}\n  why        {why}\n  history",
+                record.id, record.decky, record.operation, record.status(),
+            );
+            for step in &steps {
+                let error = step.error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
+                text.push_str(&format!("\n    {}  {}{error}", step.at, step.status));
+            }
+            text
+        },
+    );
+    Ok(Done::Well)
+}
+
+pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done, Complaint> {
+    let store: Arc<dyn Store> = home.reader()?;
+    let after = match from {
+        Some(from) => Revision::new(from),
+        None => match store.changes(Revision::new(u64::MAX - 1), 1).await? {
+            Feed::Entries { head, .. } => head,
+            Feed::Compacted { oldest } => oldest,
+        },
+    };
+    let mut watch = Watch::new(store, Arc::new(SystemClock::new()), after);
+    loop {
+        match watch.next().await? {
+            Seen::Changed(entry) => out.change(&entry),
+            Seen::Compacted { oldest } => out.say(
+                || json!({"event": "compacted", "oldest": oldest}),
+                || format!("(changes before revision {oldest} have been pruned)"),
+            ),
+        }
+    }
+}
+
+pub async fn export(home: &Home) -> Result<Done, Complaint> {
+    let store = home.reader()?;
+    let mut after = None;
+    loop {
+        let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;
+        for record in &page.records {
+            line(&row(record).to_string());
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(Done::Well);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Commands that look after rows: cancel, sweep, prune.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, Runner, SystemClock};
+use serde_json::json;
+
+use crate::home::{Home, Make};
+use crate::output::Output;
+use crate::{Complaint, Done};
+
+async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
+    home.runner(home.writer(Make::Never, wait).await?, Arc::new(NoProgress))
+}
+
+pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
+    let runner = master(home, wait).await?;
+    let (word, text) = match runner.cancel(id).await? {
+        Cancelled::Ended => ("ended", "cancelled before it was started"),
+        Cancelled::AlreadyClosed => ("closed", "it had ended before; nothing was changed"),
+        Cancelled::Unknown => return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones"))),
+        // No master runs, or the store would not be ours: what it left
+        // running on this machine has ended with it.
+        _ => {
+            runner.recover().await?;
+            ("requested", "the intent is kept; `show` tells what became of the row")
+        }
+    };
+    out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {text}"));
+    Ok(Done::Well)
+}
+
+pub async fn sweep(home: &Home, out: &Output, wait: bool) -> Result<Done, Complaint> {
+    let runner = master(home, wait).await?;
+    let recovered = runner.recover().await?;
+    let swept = runner.sweep().await?;
+    let (failed, left) = (recovered.failed + swept.failed, recovered.left + swept.left);
+    out.say(
+        || json!({"event": "sweep", "failed": failed, "left": left}),
+        || format!("{failed} open row(s) failed, {left} left for the next sweep"),
+    );
+    Ok(Done::Well)
+}
+
+pub async fn prune(home: &Home, out: &Output, older_than: Duration, wait: bool) -> Result<Done, Complaint> {
+    let runner = master(home, wait).await?;
+    let policy = Retention::closed_before(SystemClock::new().now().minus(older_than));
+    let (mut rows, mut entries) = (0, 0);
+    loop {
+        let pruned = runner.prune(&policy).await?;
+        rows += pruned.rows;
+        entries += pruned.entries;
+        if !pruned.more {
+            break;
+        }
+    }
+    out.say(
+        || json!({"event": "prune", "rows": rows, "entries": entries}),
+        || format!("{rows} closed row(s) and {entries} feed entries removed"),
+    );
+    Ok(Done::Well)
+}
