@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use decnet_lifecycle::testkit::AgentScript;
+use decnet_lifecycle::*;
+use futures_lite::future::block_on;
+
+use crate::world::{World, fleet, host, name};
+
+fn delta(id: Option<LifecycleId>, decky: &str, report: Reported) -> Delta {
+    Delta { lifecycle_id: id, decky: name(decky), operation: Operation::Deploy, report, completed_at: None }
+}
+
+fn beat(world: &World, from: &str, deltas: &[Delta]) -> Vec<Verdict> {
+    block_on(world.runner.apply_deltas(&host(from), deltas)).unwrap()
+}
+
+#[test]
+fn all_deltas_of_a_beat_end_in_one_commit_with_a_verdict_each() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1", "w1", "w2", "w1"]));
+    let commits = world.runner.counters().commits;
+    let deltas = [
+        delta(Some(ids[0]), "a", Reported::Succeeded),
+        delta(Some(ids[1]), "b", Reported::Failed("no such image, password=x".into())),
+        delta(Some(ids[2]), "c", Reported::Succeeded),
+        delta(Some(ids[3]), "d", Reported::Running),
+        delta(Some(LifecycleId::from_u128(9)), "a", Reported::Succeeded),
+        delta(Some(ids[3]), "a", Reported::Succeeded),
+        delta(Some(ids[0]), "a", Reported::Failed("twice".into())),
+    ];
+    let verdicts = beat(&world, "w1", &deltas);
+    use Verdict::*;
+    assert_eq!(verdicts, [Applied, Applied, WrongHost, Applied, Unknown, Malformed, AlreadyClosed]);
+    assert_eq!(world.runner.counters().commits, commits + 1);
+    assert_eq!(
+        world.told(&ids),
+        ["succeeded", "Reported: no such image, password=[scrubbed]", "running", "running"]
+    );
+}
+
+#[test]
+fn resending_a_beat_is_harmless() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1"]));
+    let deltas = [delta(Some(ids[0]), "a", Reported::Succeeded)];
+    assert_eq!(beat(&world, "w1", &deltas), [Verdict::Applied]);
+    let before = world.feed();
+    assert_eq!(beat(&world, "w1", &deltas), [Verdict::AlreadyClosed]);
+    assert_eq!(beat(&world, "w1", &[delta(Some(ids[0]), "a", Reported::Failed("x".into()))]), [Verdict::AlreadyClosed]);
+    assert_eq!(world.feed(), before);
+}
+
+#[test]
+fn a_delta_without_an_id_matches_the_one_open_row_of_its_host() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1", "w2"]));
+    assert_eq!(beat(&world, "w2", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Unknown]);
+    let mut other = delta(None, "a", Reported::Succeeded);
+    other.operation = Operation::Mutate;
+    assert_eq!(beat(&world, "w1", &[other]), [Verdict::Unknown]);
+    let claim = world.clock.now().plus(Duration::from_secs(86_400));
+    let mut late = delta(None, "a", Reported::Succeeded);
+    late.completed_at = Some(claim);
+    assert_eq!(beat(&world, "w1", &[late]), [Verdict::Applied]);
+    assert_eq!(world.told(&ids), ["succeeded", "running"]);
+    // The worker's clock is a claim: kept, never the row's own time.
+    let row = world.row(ids[0]);
+    assert_eq!(row.claimed_completion, Some(claim));
+    assert!(row.completed_at().unwrap() < claim);
+}
+
+#[test]
+fn a_delta_that_claims_to_be_older_than_the_dispatch_is_stale() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1"]));
+    let mut old = delta(None, "a", Reported::Succeeded);
+    old.completed_at = Some(world.clock.now().minus(Duration::from_secs(3_600)));
+    assert_eq!(beat(&world, "w1", &[old.clone()]), [Verdict::Stale]);
+    assert_eq!(world.told(&ids), ["running"]);
+    // With its id it is about this row, whatever the worker's clock says.
+    old.lifecycle_id = Some(ids[0]);
+    assert_eq!(beat(&world, "w1", &[old]), [Verdict::Applied]);
+}
+
+#[test]
+fn a_late_delta_of_attempt_one_does_not_seal_attempt_two() {
+    let world = World::new();
+    world.agents.script(&host("w1"), [AgentScript::Hang, AgentScript::Hang]);
+    let first = world.deployed(fleet(&["w1"]));
+    assert!(world.told(&first)[0].starts_with("Dispatch"));
+    let second = world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Stale]);
+    assert_eq!(world.told(&second), ["running"]);
+    assert_eq!(
+        beat(&world, "w1", &[delta(Some(first[0]), "a", Reported::Succeeded)]),
+        [Verdict::AlreadyClosed]
+    );
+    assert_eq!(beat(&world, "w1", &[delta(Some(second[0]), "a", Reported::Succeeded)]), [Verdict::Applied]);
+    // Once attempt one's word can't be on its way any more, ids are optional.
+    world.clock.advance(Duration::from_secs(2 * 3_600));
+    let third = world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Applied]);
+    assert_eq!(world.told(&third), ["succeeded"]);
+}
+
+#[test]
+fn a_delta_for_a_row_that_was_never_dispatched_changes_nothing() {
+    let world = World::new();
+    let accepted = world.deploy(fleet(&["w1"]));
+    let id = accepted.ids()[&name("a")];
+    assert_eq!(beat(&world, "w1", &[delta(Some(id), "a", Reported::Succeeded)]), [Verdict::Stale]);
+    assert_eq!(world.told(&[id]), ["pending"]);
+}
+
+#[test]
+fn a_beat_of_too_many_deltas_is_bounded() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1"]));
+    let mut deltas = vec![delta(Some(LifecycleId::from_u128(9)), "a", Reported::Succeeded); 512];
+    deltas.push(delta(Some(ids[0]), "a", Reported::Succeeded));
+    let verdicts = beat(&world, "w1", &deltas);
+    assert_eq!(verdicts.len(), 513);
+    assert_eq!(verdicts[512], Verdict::Malformed);
+    assert_eq!(world.told(&ids), ["running"]);
+}

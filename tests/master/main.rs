@@ -1,0 +1,10 @@
+//! The master at its public API: every rule of the operations, on fakes and
+//! virtual time.
+
+mod accept;
+mod deltas;
+mod local;
+mod runtimes;
+mod sweeping;
+mod swarm;
+mod world;

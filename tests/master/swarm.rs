@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use decnet_lifecycle::testkit::{AgentCall, AgentScript};
+use decnet_lifecycle::*;
+use futures_lite::future::block_on;
+
+use crate::world::{World, fleet, host, name, services};
+
+#[test]
+fn a_swarm_deploy_sends_each_host_its_shard_and_leaves_the_rows_running() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1", "w2", "w1"]));
+    assert_eq!(world.told(&ids), ["running"; 3]);
+    let calls = world.agents.calls();
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        let AgentCall::Deploy(id, call) = call else { panic!("{call:?}") };
+        let names: Vec<&str> = call.config.names().map(DeckyName::as_str).collect();
+        assert_eq!(names, if id == host("w1") { vec!["a", "c"] } else { vec!["b"] });
+        assert_eq!(call.lifecycle_ids.len(), names.len());
+    }
+    assert!(world.engine.calls().is_empty());
+}
+
+#[test]
+fn a_shard_that_fails_fails_its_own_rows_only() {
+    let world = World::new();
+    let refused = AgentError::Refused { reason: "disk full, token=abc".into() };
+    world.agents.script(&host("w2"), [AgentScript::Fail(refused)]);
+    let told = world.told(&world.deployed(fleet(&["w1", "w2", "", "nowhere"])));
+    assert_eq!(told[0], "running");
+    assert_eq!(told[1], "Rejected: host w2: agent refused: disk full, token=[scrubbed]");
+    assert_eq!(told[2], "succeeded");
+    assert!(told[3].starts_with("Dispatch: host nowhere is not in the host directory"), "{}", told[3]);
+}
+
+#[test]
+fn a_host_that_hangs_delays_no_other_and_fails_after_two_tries() {
+    let world = World::new();
+    world.agents.script(&host("w1"), [AgentScript::Hang, AgentScript::Hang]);
+    let accepted = world.deploy(fleet(&["w1", "w2", ""]));
+    let ids: Vec<_> = accepted.ids().values().copied().collect();
+    let mut run = Box::pin(accepted.run());
+    assert!(block_on(futures_lite::future::poll_once(&mut run)).is_none());
+    assert_eq!(world.told(&ids), ["running", "running", "succeeded"]);
+    assert_eq!(world.agents.calls().len(), 2);
+    let began = world.clock.monotonic();
+    world.drive(run);
+    assert_eq!(world.clock.monotonic() - began, Duration::from_secs(120));
+    assert_eq!(
+        world.told(&ids)[0],
+        "Dispatch: host w1: no answer after the call was sent, the worker may have got it: no answer within 60 s"
+    );
+}
+
+#[test]
+fn a_call_that_may_have_arrived_is_sent_again_with_the_same_ids() {
+    let world = World::new();
+    let lost = AgentError::Unconfirmed { reason: "connection reset".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
+    let ids = world.deployed(fleet(&["w1"]));
+    assert_eq!(world.told(&ids), ["running"]);
+    let calls = world.agents.calls();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0], calls[1]);
+}
+
+#[test]
+fn an_unreachable_agent_is_not_called_twice_and_a_panic_is_caught() {
+    let world = World::new();
+    let gone = AgentError::Unreachable { reason: "connection refused".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(gone)]);
+    world.agents.script(&host("w2"), [AgentScript::Panic]);
+    let told = world.told(&world.deployed(fleet(&["w1", "w2"])));
+    assert_eq!(
+        told[0],
+        "Dispatch: host w1: agent not reached, the worker has not got the call: connection refused"
+    );
+    assert_eq!(told[1], "Panic: the agent client panicked: scripted panic");
+    assert_eq!(world.agents.calls().len(), 2);
+}
+
+#[test]
+fn a_swarm_mutate_goes_to_the_decky_s_host() {
+    let world = World::new();
+    let request = MutateRequest::new(fleet(&["w1", "w2"]), name("b"), services(&["ftp"]));
+    let accepted = block_on(world.runner.accept_mutate(request)).unwrap();
+    let id = accepted.ids()[&name("b")];
+    world.drive(accepted.run());
+    assert_eq!(world.told(&[id]), ["running"]);
+    let wanted = MutateCall { decky: name("b"), services: services(&["ftp"]), lifecycle_id: id };
+    assert_eq!(world.agents.calls(), [AgentCall::Mutate(host("w2"), wanted)]);
+}
+
+#[test]
+fn a_swarm_teardown_ends_with_the_agent_s_answer() {
+    let world = World::new();
+    let request = TeardownRequest::new(fleet(&["w1", ""]), [name("a"), name("b")]);
+    let accepted = block_on(world.runner.accept_teardown(request)).unwrap();
+    let ids: Vec<_> = accepted.ids().values().copied().collect();
+    world.drive(accepted.run());
+    assert_eq!(world.told(&ids), ["succeeded"; 2]);
+}
+
+#[test]
+fn cancelling_a_worker_s_row_is_kept_for_the_worker() {
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1"]));
+    assert_eq!(block_on(world.runner.cancel(ids[0])).unwrap(), Cancelled::Requested);
+    assert_eq!(world.told(&ids), ["running"]);
+    assert!(world.row(ids[0]).cancel_requested_at.is_some());
+}

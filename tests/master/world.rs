@@ -1,0 +1,124 @@
+//! A master on fakes, and the fleets it deploys.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use decnet_lifecycle::testkit::{FakeAgents, FakeEngine, VirtualClock};
+use decnet_lifecycle::*;
+use futures_lite::future::{block_on, poll_once};
+
+pub struct World {
+    pub runner: Runner,
+    pub store: Arc<dyn Store>,
+    pub engine: Arc<FakeEngine>,
+    pub agents: Arc<FakeAgents>,
+    pub clock: Arc<VirtualClock>,
+    pub bus: Arc<ChannelBus>,
+    pub state: Arc<MemoryFleetState>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new()), Arc::new(VirtualClock::new()))
+    }
+
+    pub fn over(store: Arc<dyn Store>, clock: Arc<VirtualClock>) -> Self {
+        let engine = Arc::new(FakeEngine::new());
+        let agents = Arc::new(FakeAgents::new());
+        let bus = Arc::new(ChannelBus::new(10_000));
+        let state = Arc::new(MemoryFleetState::default());
+        let hosts = ["w1", "w2", "w3"].map(|id| Host { id: host(id), address: format!("{id}:8765"), pins: vec![] });
+        let runner = Runner::builder(Arc::clone(&store), engine.clone())
+            .bus(bus.clone())
+            .swarm(agents.clone(), Arc::new(StaticHosts::new(hosts)))
+            .clock(clock.clone())
+            .fleet_state(state.clone())
+            .build()
+            .unwrap();
+        Self { runner, store, engine, agents, clock, bus, state }
+    }
+
+    /// A master that starts anew over the same store.
+    pub fn restarted(&self) -> Self {
+        Self::over(Arc::clone(&self.store), Arc::clone(&self.clock))
+    }
+
+    pub fn deploy(&self, fleet: FleetConfig) -> Accepted {
+        block_on(self.runner.accept_deploy(DeployRequest::new(fleet))).unwrap()
+    }
+
+    /// Deploys to where the master's part is done.
+    pub fn deployed(&self, fleet: FleetConfig) -> Vec<LifecycleId> {
+        let accepted = self.deploy(fleet);
+        let ids = accepted.ids().values().copied().collect();
+        self.drive(accepted.run());
+        ids
+    }
+
+    /// Polls a future to its end, moving time whenever it waits for that.
+    pub fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        for _ in 0..100_000 {
+            if let Some(done) = block_on(poll_once(&mut future)) {
+                return done;
+            }
+            self.clock.advance_to_next();
+        }
+        panic!("the future neither ends nor sleeps");
+    }
+
+    pub fn rows(&self, ids: &[LifecycleId]) -> Vec<Record> {
+        let mut rows = block_on(self.runner.get(ids)).unwrap();
+        rows.sort_by(|a, b| a.decky.cmp(&b.decky));
+        rows
+    }
+
+    pub fn row(&self, id: LifecycleId) -> Record {
+        self.rows(&[id]).remove(0)
+    }
+
+    /// `status`, or `Kind: message` of a failed row, in the order of deckies.
+    pub fn told(&self, ids: &[LifecycleId]) -> Vec<String> {
+        let tell = |row: &Record| row.failure().map_or_else(|| row.status().to_string(), ToString::to_string);
+        self.rows(ids).iter().map(tell).collect()
+    }
+
+    pub fn feed(&self) -> Vec<Entry> {
+        match block_on(self.store.changes(Revision::ZERO, usize::MAX)).unwrap() {
+            Feed::Entries { entries, .. } => entries,
+            Feed::Compacted { oldest } => panic!("compacted to {oldest}"),
+        }
+    }
+}
+
+pub fn name(text: &str) -> DeckyName {
+    DeckyName::parse(text).unwrap()
+}
+
+pub fn host(text: &str) -> HostId {
+    HostId::parse(text).unwrap()
+}
+
+pub fn services(names: &[&str]) -> Vec<ServiceName> {
+    names.iter().map(|name| ServiceName::parse(name).unwrap()).collect()
+}
+
+/// A fleet of deckies `a`, `b`, .. on these hosts; `""` is the master's own.
+pub fn fleet(hosts: &[&str]) -> FleetConfig {
+    let deckies: Vec<serde_json::Value> = hosts
+        .iter()
+        .enumerate()
+        .map(|(place, host)| {
+            serde_json::json!({
+                "name": char::from(b'a' + u8::try_from(place).unwrap()).to_string(),
+                "ip": format!("192.0.2.{}", 10 + place), "services": ["ssh", "http"], "distro": "debian",
+                "base_image": "debian:12", "hostname": "srv", "host_uuid": (!host.is_empty()).then_some(host),
+            })
+        })
+        .collect();
+    let fleet = serde_json::json!({
+        "mode": if hosts.iter().all(|host| host.is_empty()) { "unihost" } else { "swarm" },
+        "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1", "deckies": deckies,
+    });
+    FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap()
+}

@@ -1,0 +1,263 @@
+//! The redb store as a file: creation, refusals, sharing, reopening, threads.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use decnet_lifecycle::*;
+use futures_lite::future::block_on;
+
+fn row(number: u64) -> Record {
+    let at = Timestamp::from_micros(1_767_225_600_000_000 + i64::try_from(number).unwrap());
+    Record {
+        id: LifecycleId::from_u128(u128::from(number) + (1 << 90)),
+        decky: DeckyName::parse(&format!("decky-{number}")).unwrap(),
+        host: None,
+        operation: Operation::Deploy,
+        phase: Phase::Pending { deadline: at },
+        owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
+        created_at: at,
+        updated_at: at,
+        cancel_requested_at: None,
+        claimed_completion: None,
+        key: None,
+        revision: Revision::ZERO,
+    }
+}
+
+fn insert(number: u64) -> Batch {
+    Batch::per_row(vec![Change::Insert(Box::new(Insert { record: row(number), overlap: Overlap::Reject }))])
+}
+
+fn put(store: &dyn Store, number: u64) {
+    let outcomes = block_on(store.commit(insert(number))).unwrap();
+    assert!(matches!(outcomes.as_slice(), [Outcome::Applied { .. }]), "{outcomes:?}");
+}
+
+fn count(store: &dyn Store) -> usize {
+    block_on(store.query(&Query::new().limit(1_000))).unwrap().records.len()
+}
+
+#[test]
+fn a_new_file_is_private_and_nothing_else_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    drop(RedbStore::open(&path).unwrap());
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+        let name = entry.file_name().into_string().unwrap();
+        assert!(["s.redb", "s.redb.holder"].contains(&name.as_str()), "{name}");
+    }
+}
+
+/// What refuses to open is left as it was.
+fn refused(path: &Path) -> OpenError {
+    let before = fs::read(path).unwrap();
+    let error = RedbStore::open(path).unwrap_err();
+    assert_eq!(fs::read(path).unwrap(), before, "{error}");
+    let read = RedbReader::open(path).unwrap_err();
+    assert_eq!(std::mem::discriminant(&read), std::mem::discriminant(&error), "{read} / {error}");
+    assert_eq!(fs::read(path).unwrap(), before);
+    error
+}
+
+#[test]
+fn foreign_files_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    for bytes in [&b""[..], b"x", b"SQLite format 3\0 and more", b"redb\x1a\x0a\xa9\x0d"] {
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(refused(&path), OpenError::Foreign { .. }));
+    }
+    fs::remove_file(&path).unwrap();
+    let table: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("theirs");
+    let theirs = redb::Database::create(&path).unwrap();
+    let txn = theirs.begin_write().unwrap();
+    txn.open_table(table).unwrap().insert(1, 1).unwrap();
+    txn.commit().unwrap();
+    theirs.close().unwrap();
+    assert!(matches!(refused(&path), OpenError::Foreign { .. }));
+    assert!(matches!(RedbStore::open(dir.path()).unwrap_err(), OpenError::Foreign { .. }));
+    let nowhere = dir.path().join("no/such/dir/s.redb");
+    assert!(matches!(RedbStore::open(nowhere).unwrap_err(), OpenError::Io { .. }));
+}
+
+#[test]
+fn a_truncated_or_scribbled_file_never_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    put(&store, 1);
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let damaged = dir.path().join("damaged.redb");
+    for length in (0..whole.len()).step_by(whole.len() / 40) {
+        fs::write(&damaged, &whole[..length]).unwrap();
+        if let Ok(store) = RedbStore::open(&damaged) {
+            let _ = block_on(store.query(&Query::new()));
+        }
+    }
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..60 {
+        let mut bytes = whole.clone();
+        for _ in 0..8 {
+            let place = random.usize(9..bytes.len());
+            bytes[place] = random.u8(..);
+        }
+        fs::write(&damaged, &bytes).unwrap();
+        if let Ok(store) = RedbStore::open(&damaged) {
+            let _ = block_on(store.query(&Query::new()));
+            let _ = block_on(store.commit(insert(9)));
+        }
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    drop(RedbStore::open(&path).unwrap());
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("decnet-lifecycle");
+    let db = redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(meta).unwrap().insert("schema", 2).unwrap();
+    txn.commit().unwrap();
+    db.close().unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }));
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_second_writer_is_told_who_holds_the_file_and_readers_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    put(&store, 1);
+    match RedbStore::open(&path).unwrap_err() {
+        OpenError::InUse { holder, .. } => assert_eq!(holder, Some(std::process::id())),
+        other => panic!("{other}"),
+    }
+    let reader = RedbReader::open(&path).unwrap();
+    assert_eq!(count(&reader), 1);
+    put(&store, 2);
+    assert_eq!(count(&reader), 2, "a reader does not follow the writer");
+    assert!(matches!(block_on(reader.commit(insert(3))), Err(StoreError::Closed { .. })));
+    drop(store);
+    RedbStore::open(&path).unwrap();
+}
+
+#[test]
+fn many_submitters_share_commits_and_every_revision_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(RedbStore::open(dir.path().join("s.redb")).unwrap());
+    let executor = smol::Executor::new();
+    block_on(executor.run(async {
+        let tasks: Vec<_> = (0..512)
+            .map(|number| {
+                let store = Arc::clone(&store);
+                executor.spawn(async move { store.commit(insert(number)).await })
+            })
+            .collect();
+        for task in tasks {
+            assert!(matches!(task.await.unwrap().as_slice(), [Outcome::Applied { .. }]));
+        }
+    }));
+    match block_on(store.changes(Revision::ZERO, 1_000)).unwrap() {
+        Feed::Entries { entries, head } => {
+            assert_eq!(head, Revision::new(512));
+            assert!(entries.iter().map(|entry| entry.revision.get()).eq(1..=512));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bad_batch_does_not_fail_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("s.redb")).unwrap();
+    let mut running = row(5);
+    running.phase = Phase::Running { since: running.created_at, deadline: running.created_at };
+    let bad = Batch::per_row(vec![Change::Insert(Box::new(Insert { record: running, overlap: Overlap::Reject }))]);
+    let commits = async {
+        let (good, other) = (store.commit(insert(1)), store.commit(insert(2)));
+        let both = futures_lite::future::zip(good, other);
+        futures_lite::future::zip(store.commit(bad), both).await
+    };
+    let (bad, (good, other)) = block_on(commits);
+    assert!(matches!(bad, Err(StoreError::Refused { .. })), "{bad:?}");
+    assert!(matches!(good.unwrap().as_slice(), [Outcome::Applied { .. }]));
+    assert!(matches!(other.unwrap().as_slice(), [Outcome::Applied { .. }]));
+}
+
+#[test]
+fn a_closed_store_refuses_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    put(&store, 1);
+    block_on(store.close()).unwrap();
+    block_on(store.close()).unwrap();
+    assert!(matches!(block_on(store.commit(insert(2))), Err(StoreError::Closed { .. })));
+    assert!(matches!(block_on(store.query(&Query::new())), Err(StoreError::Closed { .. })));
+    assert_eq!(count(&RedbStore::open(&path).unwrap()), 1);
+}
+
+#[test]
+fn a_damaged_row_is_an_error_not_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    put(&store, 1);
+    drop(store);
+    let rows: redb::TableDefinition<'_, u128, &[u8]> = redb::TableDefinition::new("rows");
+    for (place, bytes) in [&[][..], &[9], &[1], &[1, 2, 3], &[1; 300]].into_iter().enumerate() {
+        let db = redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(rows).unwrap().insert(row(1).id.as_u128(), bytes).unwrap();
+        txn.commit().unwrap();
+        db.close().unwrap();
+        let store = RedbStore::open(&path).unwrap();
+        let error = block_on(store.read(&[row(1).id])).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        put(&store, 100 + place as u64);
+    }
+}
+
+/// A file that version 0.1.0 wrote (schema 1) opens and reads as it did.
+#[test]
+fn the_golden_file_of_schema_1_opens() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schema-1.redb");
+    if std::env::var_os("DECNET_LIFECYCLE_WRITE_GOLDEN").is_some() {
+        let _ = fs::remove_file(&golden);
+        let store = RedbStore::open(&golden).unwrap();
+        write_golden(&store);
+        block_on(store.close()).unwrap();
+        let _ = fs::remove_file(golden.with_extension("redb.holder"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("s.redb");
+    fs::copy(&golden, &copy).unwrap();
+    let store = RedbStore::open(&copy).unwrap();
+    let expected = MemoryStore::new();
+    write_golden(&expected);
+    let all = |store: &dyn Store| block_on(store.query(&Query::new())).unwrap();
+    assert_eq!(all(&store), all(&expected));
+    let feed = |store: &dyn Store| block_on(store.changes(Revision::ZERO, 100)).unwrap();
+    assert_eq!(feed(&store), feed(&expected));
+}
+
+fn write_golden(store: &dyn Store) {
+    for number in 1..=3 {
+        put(store, number);
+    }
+    let first = block_on(store.read(&[row(1).id])).unwrap().remove(0);
+    let at = first.created_at;
+    let failure = Failure::new(FailureKind::Engine, "no such image");
+    let next = Record { phase: Phase::Failed { since: None, at, failure }, ..first.clone() };
+    let step = Change::Step(Box::new(Step { expected: first.revision, next }));
+    block_on(store.commit(Batch::per_row(vec![step]))).unwrap();
+}

@@ -1,0 +1,7 @@
+use decnet_lifecycle::*;
+
+fn copy(row: &Lifecycle<Pending>) -> Lifecycle<Pending> {
+    row.clone()
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use decnet_lifecycle::*;
+
+fn leave(row: Lifecycle<Pending>) {
+    row.hand_over();
+}
+
+fn main() {}

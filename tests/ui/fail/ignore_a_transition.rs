@@ -1,0 +1,9 @@
+#![deny(unused_must_use)]
+
+use decnet_lifecycle::*;
+
+fn step(row: Lifecycle<Pending>, now: Timestamp) {
+    row.start(now, now);
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use decnet_lifecycle::*;
+
+fn step(row: Lifecycle<Running>, now: Timestamp) {
+    let _step = row.start(now, now);
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use decnet_lifecycle::*;
+
+fn step(row: Lifecycle<Running>, now: Timestamp) {
+    let _first = row.succeed(now);
+    let _second = row.succeed(now);
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use decnet_lifecycle::*;
+
+fn step(row: Lifecycle<Pending>, now: Timestamp) -> LifecycleId {
+    let _step = row.start(now, now);
+    row.id()
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use decnet_lifecycle::*;
+
+fn step(row: Lifecycle<Running>, failure: Failure, now: Timestamp) {
+    let _step = row.fail(failure, now);
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+#![deny(unused_must_use)]
+
+use decnet_lifecycle::*;
+
+async fn step(journal: &Journal, row: Lifecycle<Pending>, now: Timestamp) -> bool {
+    journal.commit(row.start(now, now)).await.is_ok()
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use decnet_lifecycle::*;
+
+fn look(row: &AnyLifecycle) -> Status {
+    row.record().status()
+}
+
+fn main() {}
