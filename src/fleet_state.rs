@@ -115,7 +115,9 @@ impl FleetState for FileFleetState {
             let bytes = match std::fs::read(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(FleetStateError::Io { doing: "reading", path, source }),
+                Err(source) => {
+                    return Err(FleetStateError::Io { doing: "reading", path, source });
+                }
             };
             match DeployedFleet::from_json(&bytes) {
                 Ok(state) => Ok(Some(state.config)),

@@ -8,8 +8,8 @@ use event_listener::{Event as Signal, EventListener};
 
 use crate::bus::{Bus, Event};
 use crate::lifecycle::{
-    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State, Timestamp,
-    Transition,
+    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State,
+    Timestamp, Transition,
 };
 use crate::store::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step, Store, StoreError};
 
@@ -162,8 +162,8 @@ impl Journal {
                 answer.and_then(|record| match AnyLifecycle::from_record(record) {
                     AnyLifecycle::Succeeded(row) => Ok(Closed::Succeeded(row)),
                     AnyLifecycle::Failed(row) => Ok(Closed::Failed(row)),
-                    AnyLifecycle::Pending(row) => Err(conflict(row.into_record())),
-                    AnyLifecycle::Running(row) => Err(conflict(row.into_record())),
+                    AnyLifecycle::Pending(row) => Err(conflict(Box::new(row.into_record()))),
+                    AnyLifecycle::Running(row) => Err(conflict(Box::new(row.into_record()))),
                 })
             })
             .collect()
@@ -184,7 +184,8 @@ impl Journal {
         key: Option<KeyClaim>,
     ) -> Result<Inserted, InsertError> {
         let changes = inserts.into_iter().map(|insert| Change::Insert(Box::new(insert))).collect();
-        let outcomes = self.apply(Batch::all_or_none(changes).with_key(key)).await.map_err(InsertError::Store)?;
+        let outcomes =
+            self.apply(Batch::all_or_none(changes).with_key(key)).await.map_err(InsertError::Store)?;
         let mut rows = Vec::with_capacity(outcomes.len());
         let mut repeated = Vec::new();
         let mut superseded = Vec::new();
@@ -306,7 +307,8 @@ impl Journal {
             "committed"
         );
         let event = Event::of(record);
-        let published = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shared.bus.publish(&event)));
+        let published =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shared.bus.publish(&event)));
         if published.is_err() {
             log::error!(target: "decnet_lifecycle::journal", lifecycle_id:% = record.id; "the bus panicked");
         }
@@ -361,8 +363,8 @@ fn not_done<F: State>(intent: Intent<F>, error: &StoreError) -> CommitError<F> {
     CommitError::Unknown { id, error }
 }
 
-fn conflict<S: State>(current: Record) -> CommitError<S> {
-    CommitError::Conflict { current: Box::new(current) }
+const fn conflict<S: State>(current: Box<Record>) -> CommitError<S> {
+    CommitError::Conflict { current }
 }
 
 fn put<T>(places: &mut [Option<T>], place: usize, value: T) {

@@ -61,7 +61,8 @@ fn redb_conforms() {
 mod careless {
     use super::*;
     use decnet_lifecycle::{
-        Batch, Change, Feed, LifecycleId, Outcome, Page, Pruned, Query, Record, Retention, Revision, StoreError,
+        Batch, Change, Feed, LifecycleId, Outcome, Page, Pruned, Query, Record, Retention, Revision,
+        StoreError,
     };
 
     #[derive(Debug, Default)]

@@ -46,7 +46,8 @@ fn fields_and_defaults_are_those_of_the_schema() {
     let schema = value(SCHEMA);
     let mut fleet = value(UNIHOST);
     for (part, object) in [(&schema, "/"), (&schema["$defs"]["DeckyConfig"], "/deckies/0")] {
-        let required: BTreeSet<&str> = part["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let required: BTreeSet<&str> =
+            part["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         for (field, rule) in part["properties"].as_object().unwrap() {
             let place = format!("{}/{field}", object.trim_end_matches('/'));
             let mut without = fleet.clone();
@@ -79,35 +80,70 @@ fn every_error_names_its_place_and_what_to_write() {
         wrong[0].clone()
     };
     for (told, wanted) in [
-        (one(|f| f["deckies"][1]["ip"] = json!("10.0.0.9")),
-         "deckies[1].ip: 10.0.0.9 lies outside the subnet 192.168.48.0/20; write a free address from 192.168.48.1 to 192.168.63.254"),
-        (one(|f| f["deckies"][1]["ip"] = json!("192.168.50.10")),
-         "deckies[1].ip: 192.168.50.10 is the address of deckies[0] as well; give each decky an address of its own"),
-        (one(|f| f["deckies"][2]["ip"] = json!("192.168.48.1")),
-         "deckies[2].ip: 192.168.48.1 is the gateway's address; write a free address from 192.168.48.1 to 192.168.63.254"),
-        (one(|f| f["deckies"][2]["ip"] = json!("192.168.63.255")),
-         "deckies[2].ip: 192.168.63.255 is the network's own or its broadcast address; write a free address from 192.168.48.1 to 192.168.63.254"),
-        (one(|f| f["deckies"][0]["ip"] = json!("not an address")),
-         "deckies[0].ip: the text \"not an address\" won't do; write an address such as \"192.168.48.10\""),
-        (one(|f| f["deckies"][2]["name"] = json!("decky-01")),
-         "deckies[2].name: decky-01 is the name of deckies[0] as well; give each decky a name of its own"),
-        (one(|f| f["deckies"][0]["name"] = json!("Decky_1")),
-         "deckies[0].name: a decky name is made of lowercase letters, digits and '-'; 'D' is not one of them; write another name"),
-        (one(|f| f["deckies"][0]["services"] = json!([])),
-         "deckies[0].services: a decky offers at least one service; write one such as [\"ssh\"]"),
-        (one(|f| f["deckies"][0]["services"] = json!(["ssh", "ssh"])),
-         "deckies[0].services: ssh is listed twice; list each service once"),
-        (one(|f| f["deckies"][0]["services"] = json!(["ssh", 1])),
-         "deckies[0].services[1]: the number 1 won't do; write a service's name such as \"ssh\""),
-        (one(|f| f["deckies"][0]["sevices"] = json!([])),
-         "deckies[0].sevices: a decky has no such field; did you mean services?"),
-        (one(|f| f["deckies"][0]["mutate_interval"] = json!("5")),
-         "deckies[0].mutate_interval: the text \"5\" won't do; write a whole number of minutes or null"),
-        (one(|f| f["deckies"][0]["last_mutated"] = json!(true)),
-         "deckies[0].last_mutated: true won't do; write a number of seconds"),
-        (one(|f| f["mode"] = json!("both")), "mode: the text \"both\" won't do; write \"unihost\" or \"swarm\""),
-        (one(|f| f["deckies"] = json!([])), "deckies: an empty list won't do; write a list with at least one decky"),
-        (one(|f| *f = json!([1])), "an object is wanted here, not a list of 1; write {\"mode\": .., \"deckies\": [..], ..}"),
+        (
+            one(|f| f["deckies"][1]["ip"] = json!("10.0.0.9")),
+            "deckies[1].ip: 10.0.0.9 lies outside the subnet 192.168.48.0/20; write a free address from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["deckies"][1]["ip"] = json!("192.168.50.10")),
+            "deckies[1].ip: 192.168.50.10 is the address of deckies[0] as well; give each decky an address of its own",
+        ),
+        (
+            one(|f| f["deckies"][2]["ip"] = json!("192.168.48.1")),
+            "deckies[2].ip: 192.168.48.1 is the gateway's address; write a free address from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["deckies"][2]["ip"] = json!("192.168.63.255")),
+            "deckies[2].ip: 192.168.63.255 is the network's own or its broadcast address; write a free address from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["deckies"][0]["ip"] = json!("not an address")),
+            "deckies[0].ip: the text \"not an address\" won't do; write an address such as \"192.168.48.10\"",
+        ),
+        (
+            one(|f| f["deckies"][2]["name"] = json!("decky-01")),
+            "deckies[2].name: decky-01 is the name of deckies[0] as well; give each decky a name of its own",
+        ),
+        (
+            one(|f| f["deckies"][0]["name"] = json!("Decky_1")),
+            "deckies[0].name: a decky name is made of lowercase letters, digits and '-'; 'D' is not one of them; write another name",
+        ),
+        (
+            one(|f| f["deckies"][0]["services"] = json!([])),
+            "deckies[0].services: a decky offers at least one service; write one such as [\"ssh\"]",
+        ),
+        (
+            one(|f| f["deckies"][0]["services"] = json!(["ssh", "ssh"])),
+            "deckies[0].services: ssh is listed twice; list each service once",
+        ),
+        (
+            one(|f| f["deckies"][0]["services"] = json!(["ssh", 1])),
+            "deckies[0].services[1]: the number 1 won't do; write a service's name such as \"ssh\"",
+        ),
+        (
+            one(|f| f["deckies"][0]["sevices"] = json!([])),
+            "deckies[0].sevices: a decky has no such field; did you mean services?",
+        ),
+        (
+            one(|f| f["deckies"][0]["mutate_interval"] = json!("5")),
+            "deckies[0].mutate_interval: the text \"5\" won't do; write a whole number of minutes or null",
+        ),
+        (
+            one(|f| f["deckies"][0]["last_mutated"] = json!(true)),
+            "deckies[0].last_mutated: true won't do; write a number of seconds",
+        ),
+        (
+            one(|f| f["mode"] = json!("both")),
+            "mode: the text \"both\" won't do; write \"unihost\" or \"swarm\"",
+        ),
+        (
+            one(|f| f["deckies"] = json!([])),
+            "deckies: an empty list won't do; write a list with at least one decky",
+        ),
+        (
+            one(|f| *f = json!([1])),
+            "an object is wanted here, not a list of 1; write {\"mode\": .., \"deckies\": [..], ..}",
+        ),
     ] {
         assert_eq!(told, wanted);
     }
@@ -153,7 +189,7 @@ fn shards_and_changes_of_services() {
     let name = |text| DeckyName::parse(text).unwrap();
     let ssh = ServiceName::parse("ssh").unwrap();
     let changed = fleet.with_services(&name("decky-03"), vec![ssh.clone()]).unwrap();
-    assert_eq!(changed.decky(&name("decky-03")).unwrap().services, [ssh.clone()]);
+    assert_eq!(changed.decky(&name("decky-03")).unwrap().services, std::slice::from_ref(&ssh));
     let unknown = fleet.with_services(&name("deky-03"), vec![ssh.clone()]).unwrap_err();
     assert_eq!(unknown.to_string(), "the fleet has no decky deky-03; did you mean decky-03?");
     assert!(fleet.with_services(&name("decky-03"), vec![]).is_err());

@@ -121,7 +121,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let path = dir.path().join("s.redb");
     drop(RedbStore::open(&path).unwrap());
     let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("decnet-lifecycle");
-    let db = redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
+    let db =
+        redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
     let txn = db.begin_write().unwrap();
     txn.open_table(meta).unwrap().insert("schema", 2).unwrap();
     txn.commit().unwrap();
@@ -181,7 +182,8 @@ fn a_bad_batch_does_not_fail_its_group() {
     let store = RedbStore::open(dir.path().join("s.redb")).unwrap();
     let mut running = row(5);
     running.phase = Phase::Running { since: running.created_at, deadline: running.created_at };
-    let bad = Batch::per_row(vec![Change::Insert(Box::new(Insert { record: running, overlap: Overlap::Reject }))]);
+    let bad =
+        Batch::per_row(vec![Change::Insert(Box::new(Insert { record: running, overlap: Overlap::Reject }))]);
     let commits = async {
         let (good, other) = (store.commit(insert(1)), store.commit(insert(2)));
         let both = futures_lite::future::zip(good, other);
@@ -215,7 +217,10 @@ fn a_damaged_row_is_an_error_not_a_panic() {
     drop(store);
     let rows: redb::TableDefinition<'_, u128, &[u8]> = redb::TableDefinition::new("rows");
     for (place, bytes) in [&[][..], &[9], &[1], &[1, 2, 3], &[1; 300]].into_iter().enumerate() {
-        let db = redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
+        let db = redb::Builder::new()
+            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
+            .open(&path)
+            .unwrap();
         let txn = db.begin_write().unwrap();
         txn.open_table(rows).unwrap().insert(row(1).id.as_u128(), bytes).unwrap();
         txn.commit().unwrap();

@@ -12,8 +12,8 @@ use crate::lifecycle::{DeckyName, HostId, ServiceName};
 mod error;
 mod parse;
 
-pub use error::{FleetError, Problem, Problems};
 pub(crate) use error::nearest;
+pub use error::{FleetError, Problem, Problems};
 
 /// Where a fleet's deckies run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -151,9 +151,14 @@ impl FleetConfig {
     /// doubled, or too many.
     pub fn with_services(&self, name: &DeckyName, services: Vec<ServiceName>) -> Result<Self, FleetError> {
         let mut fleet = self.clone();
-        let Some((place, decky)) = fleet.deckies.iter_mut().enumerate().find(|(_, decky)| decky.name == *name) else {
+        let Some((place, decky)) =
+            fleet.deckies.iter_mut().enumerate().find(|(_, decky)| decky.name == *name)
+        else {
             let known: Vec<&str> = self.names().map(DeckyName::as_str).collect();
-            return Err(FleetError::UnknownDecky { decky: name.clone(), near: nearest(name.as_str(), &known) });
+            return Err(FleetError::UnknownDecky {
+                decky: name.clone(),
+                near: nearest(name.as_str(), &known),
+            });
         };
         parse::check_services(&format!("deckies[{place}].services"), &services)?;
         decky.services = services;

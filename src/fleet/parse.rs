@@ -15,8 +15,20 @@ const BUILD_BASE: &str =
     "debian:bookworm-slim@sha256:f9c6a2fd2ddbc23e336b6257a5245e31f996953ef06cd13a59fa0a1df2d5c252";
 
 const DECKY_FIELDS: [&str; 14] = [
-    "name", "ip", "services", "distro", "base_image", "build_base", "hostname", "archetype", "service_config",
-    "nmap_os", "mutate_interval", "last_mutated", "last_login_attempt", "host_uuid",
+    "name",
+    "ip",
+    "services",
+    "distro",
+    "base_image",
+    "build_base",
+    "hostname",
+    "archetype",
+    "service_config",
+    "nmap_os",
+    "mutate_interval",
+    "last_mutated",
+    "last_login_attempt",
+    "host_uuid",
 ];
 
 const MAX_TEXT: usize = 4_096;
@@ -55,7 +67,12 @@ pub(super) fn check_services(path: &str, services: &[ServiceName]) -> Result<(),
 
 fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<FleetConfig> {
     let Value::Object(object) = value else {
-        report(problems, prefix.trim_end_matches('.'), wrong("an object", value), "write {\"mode\": .., \"deckies\": [..], ..}");
+        report(
+            problems,
+            prefix.trim_end_matches('.'),
+            wrong("an object", value),
+            "write {\"mode\": .., \"deckies\": [..], ..}",
+        );
         return None;
     };
     let mut fields = Fields { prefix, object, problems };
@@ -65,14 +82,19 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         _ => None,
     });
     let interface = fields.required("interface", "text such as \"eth0\"", text);
-    let subnet: Option<IpNet> =
-        fields.required("subnet", "a network such as \"192.168.48.0/20\"", |value| value.as_str()?.parse().ok());
+    let subnet: Option<IpNet> = fields
+        .required("subnet", "a network such as \"192.168.48.0/20\"", |value| value.as_str()?.parse().ok());
     let gateway: Option<IpAddr> =
-        fields.required("gateway", "an address such as \"192.168.48.1\"", |value| value.as_str()?.parse().ok());
+        fields
+            .required("gateway", "an address such as \"192.168.48.1\"", |value| value.as_str()?.parse().ok());
     let log_file = fields.optional("log_file", None, "text or null", nullable(text));
     let ipvlan = fields.optional("ipvlan", false, "true or false", Value::as_bool);
-    let mutate_interval =
-        fields.optional("mutate_interval", Some(30), "a whole number of minutes or null", nullable(Value::as_i64));
+    let mutate_interval = fields.optional(
+        "mutate_interval",
+        Some(30),
+        "a whole number of minutes or null",
+        nullable(Value::as_i64),
+    );
     let list = fields.required("deckies", "a list with at least one decky", |value| {
         value.as_array().filter(|list| !list.is_empty() && list.len() <= FleetConfig::MAX_DECKIES)
     });
@@ -110,7 +132,8 @@ fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Decky
     }
     let mut fields = Fields { prefix: &prefix, object, problems };
     let name = fields.name("name", DeckyName::parse);
-    let ip = fields.required("ip", "an address such as \"192.168.48.10\"", |value| value.as_str()?.parse().ok());
+    let ip =
+        fields.required("ip", "an address such as \"192.168.48.10\"", |value| value.as_str()?.parse().ok());
     let services = fields.services();
     let distro = fields.required("distro", "text such as \"debian\"", text);
     let base_image = fields.required("base_image", "text such as \"debian:12\"", text);
@@ -124,8 +147,12 @@ fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Decky
         service_settings,
     );
     let nmap_os = fields.optional("nmap_os", "linux".to_owned(), "text", text);
-    let mutate_interval =
-        fields.optional("mutate_interval", None, "a whole number of minutes or null", nullable(Value::as_i64));
+    let mutate_interval = fields.optional(
+        "mutate_interval",
+        None,
+        "a whole number of minutes or null",
+        nullable(Value::as_i64),
+    );
     let last_mutated = fields.optional("last_mutated", 0.0, "a number of seconds", Value::as_f64);
     let last_login_attempt = fields.optional("last_login_attempt", 0.0, "a number of seconds", Value::as_f64);
     let host_uuid = match object.get("host_uuid") {
@@ -171,7 +198,9 @@ fn unique(
             let what = format!("{} is the address of deckies[{first}] as well", decky.ip);
             report(problems, &format!("{path}.ip"), what, "give each decky an address of its own");
         }
-        let Some((subnet, gateway)) = network else { continue };
+        let Some((subnet, gateway)) = network else {
+            continue;
+        };
         let what = if !subnet.contains(&decky.ip) {
             format!("{} lies outside the subnet {subnet}", decky.ip)
         } else if decky.ip == gateway {
@@ -182,7 +211,12 @@ fn unique(
             continue;
         };
         let (first, last) = usable(&subnet);
-        report(problems, &format!("{path}.ip"), what, &format!("write a free address from {first} to {last}"));
+        report(
+            problems,
+            &format!("{path}.ip"),
+            what,
+            &format!("write a free address from {first} to {last}"),
+        );
     }
 }
 
@@ -222,7 +256,13 @@ impl<'f> Fields<'f, '_> {
         read
     }
 
-    fn optional<T>(&mut self, field: &str, default: T, wanted: &str, read: impl Fn(&'f Value) -> Option<T>) -> T {
+    fn optional<T>(
+        &mut self,
+        field: &str,
+        default: T,
+        wanted: &str,
+        read: impl Fn(&'f Value) -> Option<T>,
+    ) -> T {
         if self.object.contains_key(field) {
             self.required(field, wanted, read).unwrap_or(default)
         } else {
@@ -242,8 +282,14 @@ impl<'f> Fields<'f, '_> {
             let field = format!("services[{place}]");
             match value.as_str().map(ServiceName::parse) {
                 Some(Ok(service)) => services.push(service),
-                Some(Err(error)) => self.report(&field, error.to_string(), "write a service's name such as \"ssh\""),
-                None => self.report(&field, format!("{} won't do", kind(value)), "write a service's name such as \"ssh\""),
+                Some(Err(error)) => {
+                    self.report(&field, error.to_string(), "write a service's name such as \"ssh\"")
+                }
+                None => self.report(
+                    &field,
+                    format!("{} won't do", kind(value)),
+                    "write a service's name such as \"ssh\"",
+                ),
             }
         }
         let whole = services.len() == list.len();
@@ -279,7 +325,9 @@ fn text(value: &Value) -> Option<String> {
 }
 
 fn nullable<'v, T>(read: impl Fn(&'v Value) -> Option<T>) -> impl Fn(&'v Value) -> Option<Option<T>> {
-    move |value| if value.is_null() { Some(None) } else { read(value).map(Some) }
+    move |value| {
+        if value.is_null() { Some(None) } else { read(value).map(Some) }
+    }
 }
 
 fn service_settings(value: &Value) -> Option<BTreeMap<String, Map<String, Value>>> {

@@ -141,7 +141,11 @@ impl std::error::Error for Failure {}
 fn shows(c: char) -> bool {
     match c {
         '\n' | '\t' => true,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}' => false,
+        '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}'
+        | '\u{061c}' => false,
         c => !c.is_control(),
     }
 }

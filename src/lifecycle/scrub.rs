@@ -5,8 +5,17 @@ const HIDDEN: &str = "[scrubbed]";
 /// Words after which a value is a secret, in lowercase. A word counts where
 /// it ends a longer one too: `SSH_ROOT_PASSWORD`, `--api-key`.
 const SECRET_WORDS: [&str; 11] = [
-    "password", "passwd", "passphrase", "secret", "token", "api_key", "api-key", "apikey", "access_key",
-    "private_key", "pwd",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "api-key",
+    "apikey",
+    "access_key",
+    "private_key",
+    "pwd",
 ];
 
 /// Replaces what follows a secret's name, credentials in URLs, bearer tokens
@@ -42,7 +51,8 @@ fn words(text: &str) -> String {
             kept.push_str(space);
             continue;
         }
-        let (shown, hides) = if hide_next && !is_separator(token) { hidden(token) } else { one(token, hide_next) };
+        let (shown, hides) =
+            if hide_next && !is_separator(token) { hidden(token) } else { one(token, hide_next) };
         kept.push_str(&shown);
         kept.push_str(space);
         hide_next = hides;
@@ -74,7 +84,9 @@ fn one(token: &str, hide_next: bool) -> (String, bool) {
             _ => (format!("{name}{HIDDEN}"), false),
         };
     }
-    if names_secret(lower.trim_matches(['"', '\'', ',', '-'])) && (lower.starts_with('-') || lower.contains('_')) {
+    if names_secret(lower.trim_matches(['"', '\'', ',', '-']))
+        && (lower.starts_with('-') || lower.contains('_'))
+    {
         return (token.to_owned(), true);
     }
     (url(token), hide_next && is_separator(token))
@@ -139,7 +151,14 @@ mod tests {
 
     #[test]
     fn plain_text_is_left_alone() {
-        for text in ["no such image for decky-03", "exit status: 1", "a  b\n\tc", "https://host/path@v1", "secret", ""] {
+        for text in [
+            "no such image for decky-03",
+            "exit status: 1",
+            "a  b\n\tc",
+            "https://host/path@v1",
+            "secret",
+            "",
+        ] {
             assert_eq!(scrub(text), text);
         }
     }

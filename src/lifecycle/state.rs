@@ -80,9 +80,9 @@ pub struct Lifecycle<S: State> {
 
 impl<S: State> Lifecycle<S> {
     /// Makes the handle if the record is in the state.
-    pub(crate) fn from_record(record: Record) -> Result<Self, Record> {
+    pub(crate) fn from_record(record: Record) -> Result<Self, Box<Record>> {
         if record.status() != S::STATUS {
-            return Err(record);
+            return Err(Box::new(record));
         }
         let guard = OpenGuard { id: record.is_open().then_some(record.id) };
         Ok(Self { record: Box::new(record), guard, state: PhantomData })

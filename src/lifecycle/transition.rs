@@ -82,13 +82,13 @@ impl<From: State> Intent<From> {
 
     /// The same step from the row as it now is, if only an annotation came
     /// between; else that row.
-    pub(crate) fn rebased(self, current: Record) -> Result<Self, Record> {
+    pub(crate) fn rebased(self, current: Record) -> Result<Self, Box<Record>> {
         let mut next = self.next;
         self.from.into_record();
         next.cancel_requested_at = current.cancel_requested_at;
         next.updated_at = next.updated_at.max(current.updated_at);
         if !current.may_become(&next) {
-            return Err(current);
+            return Err(Box::new(current));
         }
         Ok(Self { from: Lifecycle::from_record(current)?, next })
     }

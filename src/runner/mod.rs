@@ -10,7 +10,8 @@ use crate::fleet::{FleetConfig, Mode};
 use crate::heartbeat::{self, Delta, Verdict};
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
-    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record, Revision,
+    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record,
+    Revision,
 };
 use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
 use crate::strategy::{self, Context, Job};
@@ -258,7 +259,9 @@ impl Runner {
             if let Err(error) = self.sweep().await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a sweep failed");
             }
-            let Some(keep) = self.shared.maintenance.keep_closed else { continue };
+            let Some(keep) = self.shared.maintenance.keep_closed else {
+                continue;
+            };
             let policy = Retention::closed_before(context.clock.now().minus(keep));
             if let Err(error) = self.prune(&policy).await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a prune failed");

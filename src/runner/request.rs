@@ -174,7 +174,10 @@ impl Accepted {
 
 impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accepted").field("ids", &self.ids).field("superseded", &self.superseded).finish_non_exhaustive()
+        f.debug_struct("Accepted")
+            .field("ids", &self.ids)
+            .field("superseded", &self.superseded)
+            .finish_non_exhaustive()
     }
 }
 

@@ -58,7 +58,10 @@ impl StoreError {
     }
 
     #[cfg(feature = "redb")]
-    pub(crate) fn unknown(doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn unknown(
+        doing: &'static str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
         Self::Unknown { doing, source: Arc::new(source) }
     }
 }

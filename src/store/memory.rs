@@ -162,7 +162,8 @@ impl Store for MemoryStore {
             tables.rows.remove(&row.id);
             let Some(key) = &row.key else { continue };
             let rows = &tables.rows;
-            let gone = tables.keys.get(key).is_some_and(|entry| entry.ids.iter().all(|id| !rows.contains_key(id)));
+            let gone =
+                tables.keys.get(key).is_some_and(|entry| entry.ids.iter().all(|id| !rows.contains_key(id)));
             if gone {
                 tables.keys.remove(key);
             }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId, Phase, Record, RequestKey, Revision};
 
-use super::batch::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together};
 use super::StoreError;
+use super::batch::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together};
 
 /// What the decisions need to see of a store.
 pub(crate) trait View {

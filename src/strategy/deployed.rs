@@ -21,7 +21,11 @@ impl Context {
     }
 
     /// These deckies are now as this fleet has them; the others stay.
-    pub(super) async fn keep_deployed(&self, fleet: &FleetConfig, deckies: &[DeckyName]) -> Result<(), Failure> {
+    pub(super) async fn keep_deployed(
+        &self,
+        fleet: &FleetConfig,
+        deckies: &[DeckyName],
+    ) -> Result<(), Failure> {
         let _turn = self.state_gate.lock().await;
         let mut kept = fleet.clone();
         let changed: BTreeSet<&DeckyName> = deckies.iter().collect();

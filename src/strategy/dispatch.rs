@@ -41,7 +41,13 @@ pub(super) async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) 
 
 /// Takes the rows to running, calls the agent, and hands the rows over,
 /// succeeds or fails them by its answer.
-pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, message: Message, answered: Answered) {
+pub(super) async fn to_host(
+    context: &Context,
+    host: HostId,
+    rows: Rows,
+    message: Message,
+    answered: Answered,
+) {
     let ids = || rows.values().map(Lifecycle::id);
     context.active.enter(ids(), Stage::DispatchQueue);
     let host_gate = context.host_gate(&host);
@@ -87,7 +93,11 @@ async fn call(context: &Context, id: &HostId, message: &Message) -> Result<(), F
     let dispatch = |text: &str| Failure::new(FailureKind::Dispatch, text);
     let host = match context.hosts.find(id).await {
         Ok(Some(host)) => host,
-        Ok(None) => return Err(dispatch(&format!("host {id} is not in the host directory; add it, or move the decky"))),
+        Ok(None) => {
+            return Err(dispatch(&format!(
+                "host {id} is not in the host directory; add it, or move the decky"
+            )));
+        }
         Err(error) => return Err(dispatch(&error.to_string())),
     };
     let first = once(context, &host, message).await;

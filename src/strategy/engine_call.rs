@@ -42,7 +42,11 @@ impl Started {
 
 /// Takes all rows to running in one commit. What somebody else has ended is
 /// left out; what the store could not take fails.
-pub(super) async fn start(context: &Context, rows: Rows, deadline: impl Fn(Timestamp) -> Timestamp) -> Started {
+pub(super) async fn start(
+    context: &Context,
+    rows: Rows,
+    deadline: impl Fn(Timestamp) -> Timestamp,
+) -> Started {
     let at = context.clock.now();
     let deckies: Vec<DeckyName> = rows.keys().cloned().collect();
     let steps = rows.into_values().map(|row| row.start(at, deadline(at))).collect();
@@ -95,7 +99,8 @@ where
     let mut report = match fleet().await {
         Ok(fleet) => {
             let mut report = call_engine(context, call, &fleet, &started).await;
-            let good: Vec<DeckyName> = started.deckies().filter(|d| report.outcome(d).is_ok()).cloned().collect();
+            let good: Vec<DeckyName> =
+                started.deckies().filter(|d| report.outcome(d).is_ok()).cloned().collect();
             if !good.is_empty()
                 && let Err(failure) = keep(&fleet, good.clone()).await
             {
@@ -150,7 +155,9 @@ async fn call_engine(context: &Context, call: Call, fleet: &Arc<FleetConfig>, st
         };
         match AssertUnwindSafe(called).catch_unwind().await {
             Ok(result) => result,
-            Err(panic) => Err(Failure::new(FailureKind::Panic, &format!("the engine {}", panic_text(&*panic)))),
+            Err(panic) => {
+                Err(Failure::new(FailureKind::Panic, &format!("the engine {}", panic_text(&*panic))))
+            }
         }
     };
     let too_late = async {
@@ -163,7 +170,10 @@ async fn call_engine(context: &Context, call: Call, fleet: &Arc<FleetConfig>, st
             task.cancel.cancelled().await;
         }
         context.clock.sleep(context.deadlines.cancel).await;
-        Err(Failure::new(FailureKind::Cancelled, "cancelled; the engine did not stop in time and was dropped"))
+        Err(Failure::new(
+            FailureKind::Cancelled,
+            "cancelled; the engine did not stop in time and was dropped",
+        ))
     };
     match engine.or(too_late).or(too_stubborn).await {
         Ok(report) => report,

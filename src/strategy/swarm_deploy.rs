@@ -28,7 +28,8 @@ async fn shard(context: &Context, fleet: &FleetConfig, host: HostId, rows: Rows)
     // all of the host's deckies, those without a new row as well.
     let on_host = fleet.shards().hosts.remove(&host).unwrap_or_default();
     let Some(config) = fleet.restricted_to(&on_host.into_iter().collect()) else {
-        let failure = Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
+        let failure =
+            Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
         return ending::fail_pending(context, rows.into_values().collect(), &failure).await;
     };
     let lifecycle_ids = rows.iter().map(|(decky, row)| (decky.clone(), Lifecycle::id(row))).collect();

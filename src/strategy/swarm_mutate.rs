@@ -10,8 +10,7 @@ use super::{Context, Rows};
 pub(super) async fn run(context: &Context, services: &[ServiceName], rows: Rows) {
     let calls = rows.into_iter().filter_map(|(decky, row)| {
         let host = row.host().cloned()?;
-        let call =
-            MutateCall { decky: decky.clone(), services: services.to_vec(), lifecycle_id: row.id() };
+        let call = MutateCall { decky: decky.clone(), services: services.to_vec(), lifecycle_id: row.id() };
         let rows = Rows::from([(decky, row)]);
         Some(dispatch::to_host(context, host, rows, Message::Mutate(call), Answered::WorkerEndsIt))
     });

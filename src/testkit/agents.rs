@@ -69,7 +69,7 @@ impl FakeAgents {
             AgentScript::Accept => Ok(()),
             AgentScript::Fail(error) => Err(error),
             AgentScript::Hang => std::future::pending().await,
-            AgentScript::Panic => std::panic::panic_any("scripted panic"),
+            AgentScript::Panic => std::panic::resume_unwind(Box::new("scripted panic")),
         }
     }
 }

@@ -59,7 +59,9 @@ impl VirtualClock {
     /// sleeps.
     pub fn advance_to_next(&self) -> bool {
         let state = self.lock();
-        let Some(((until, _), ())) = state.sleepers.first_key_value() else { return false };
+        let Some(((until, _), ())) = state.sleepers.first_key_value() else {
+            return false;
+        };
         let by = until.saturating_sub(state.monotonic);
         drop(state);
         self.advance(by);

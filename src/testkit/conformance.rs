@@ -12,12 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::lifecycle::{
-    DeckyName, Failure, FailureKind, HostId, LifecycleId, MasterName, NameError, Operation, Owner, Phase, Record,
-    RequestKey, Revision, Status, Timestamp,
+    DeckyName, Failure, FailureKind, HostId, LifecycleId, MasterName, NameError, Operation, Owner, Phase,
+    Record, RequestKey, Revision, Status, Timestamp,
 };
 use crate::store::{
-    Annotate, Batch, Change, Entry, Feed, Insert, KeyClaim, Outcome, Overlap, Query, Refusal, Retention, Step, Store,
-    StoreError,
+    Annotate, Batch, Change, Entry, Feed, Insert, KeyClaim, Outcome, Overlap, Query, Refusal, Retention,
+    Step, Store, StoreError,
 };
 
 /// Makes the stores that the suite checks.
@@ -157,7 +157,11 @@ fn insert(record: Record, overlap: Overlap) -> Change {
 
 fn started(record: &Record, seconds: u64) -> Record {
     let since = at(seconds);
-    Record { phase: Phase::Running { since, deadline: at(seconds + 60) }, updated_at: since, ..record.clone() }
+    Record {
+        phase: Phase::Running { since, deadline: at(seconds + 60) },
+        updated_at: since,
+        ..record.clone()
+    }
 }
 
 fn ended(record: &Record, seconds: u64) -> Record {
@@ -199,7 +203,9 @@ async fn read_one(store: &dyn Store, id: LifecycleId) -> Result<Option<Record>, 
 async fn entries(store: &dyn Store) -> Result<Vec<Entry>, Wrong> {
     match store.changes(Revision::ZERO, usize::MAX).await? {
         Feed::Entries { entries, .. } => Ok(entries),
-        Feed::Compacted { oldest } => Err(Wrong(format!("nothing was pruned, but the feed starts at {oldest}"))),
+        Feed::Compacted { oldest } => {
+            Err(Wrong(format!("nothing was pruned, but the feed starts at {oldest}")))
+        }
     }
 }
 
@@ -209,7 +215,10 @@ async fn inserts(fixture: &dyn Fixture) -> Result<(), Wrong> {
     ensure!(record.revision == Revision::new(1), "the first change has revision {}", record.revision);
     ensure!(read_one(&*store, record.id).await?.as_ref() == Some(&record), "the row reads back differently");
     let again = one(&*store, insert(record.clone(), Overlap::Allow)).await?;
-    ensure!(matches!(again, Outcome::Refused(Refusal::Duplicate(id)) if id == record.id), "inserted twice: {again:?}");
+    ensure!(
+        matches!(again, Outcome::Refused(Refusal::Duplicate(id)) if id == record.id),
+        "inserted twice: {again:?}"
+    );
     let unknown = store.read(&[LifecycleId::from_u128(7), record.id]).await?;
     ensure!(unknown.len() == 1, "an unknown id was not left out");
     let running = store.commit(Batch::per_row(vec![insert(started(&row(2, 2)?, 3), Overlap::Reject)])).await;
@@ -240,11 +249,17 @@ async fn terminal(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let back = Record { phase: started(&first, 3).phase, ..closed.clone() };
     for next in [back, failed(&closed, 4, "other"), ended(&closed, 5)] {
         let outcome = one(&*store, step(closed.revision, next)).await?;
-        ensure!(matches!(outcome, Outcome::Refused(Refusal::Conflict(_))), "a closed row took a step: {outcome:?}");
+        ensure!(
+            matches!(outcome, Outcome::Refused(Refusal::Conflict(_))),
+            "a closed row took a step: {outcome:?}"
+        );
     }
     let note = Annotate { id: closed.id, cancel_requested_at: at(6) };
     let outcome = one(&*store, Change::Annotate(note)).await?;
-    ensure!(matches!(outcome, Outcome::Refused(Refusal::Conflict(_))), "a closed row was annotated: {outcome:?}");
+    ensure!(
+        matches!(outcome, Outcome::Refused(Refusal::Conflict(_))),
+        "a closed row was annotated: {outcome:?}"
+    );
     ensure!(read_one(&*store, closed.id).await?.as_ref() == Some(&closed), "a closed row has changed");
     Ok(())
 }
@@ -257,7 +272,10 @@ async fn legal(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let other = Record { operation: Operation::Mutate, ..started(&first, 2) };
     for next in [ended(&first, 2), moved, early, other, first.clone()] {
         let outcome = one(&*store, step(first.revision, next.clone())).await?;
-        ensure!(matches!(outcome, Outcome::Refused(Refusal::Conflict(_))), "an illegal step was taken: {next:?}");
+        ensure!(
+            matches!(outcome, Outcome::Refused(Refusal::Conflict(_))),
+            "an illegal step was taken: {next:?}"
+        );
     }
     Ok(())
 }
@@ -268,13 +286,20 @@ async fn all_or_none(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let changes = vec![insert(row(2, 2)?, Overlap::Reject), insert(row(3, 1)?, Overlap::Reject)];
     let outcomes = store.commit(Batch::all_or_none(changes)).await?;
     ensure!(
-        matches!(outcomes.as_slice(), [Outcome::Refused(Refusal::Together), Outcome::Refused(Refusal::Busy { .. })]),
+        matches!(
+            outcomes.as_slice(),
+            [Outcome::Refused(Refusal::Together), Outcome::Refused(Refusal::Busy { .. })]
+        ),
         "a torn all-or-none batch gave {outcomes:?}"
     );
     ensure!(store.query(&Query::new()).await?.records == [held], "part of a refused batch is in the store");
     ensure!(entries(&*store).await?.len() == 1, "part of a refused batch is in the feed");
     let next = inserted(&*store, 4, 2).await?;
-    ensure!(next.revision == Revision::new(2), "a refused batch used up revisions: next is {}", next.revision);
+    ensure!(
+        next.revision == Revision::new(2),
+        "a refused batch used up revisions: next is {}",
+        next.revision
+    );
     Ok(())
 }
 
@@ -303,7 +328,8 @@ async fn overlap(fixture: &dyn Fixture) -> Result<(), Wrong> {
     ensure!(matches!(outcomes.last(), Some(Outcome::Refused(_))), "two open rows in one batch: {outcomes:?}");
     match one(&*store, insert(row(5, 1)?, Overlap::Supersede)).await? {
         Outcome::Applied { superseded, .. } => {
-            let kinds: Vec<_> = superseded.iter().filter_map(|row| row.failure().map(Failure::kind)).collect();
+            let kinds: Vec<_> =
+                superseded.iter().filter_map(|row| row.failure().map(Failure::kind)).collect();
             ensure!(kinds == [FailureKind::Superseded], "superseding gave {superseded:?}");
             let read = read_one(&*store, first.id).await?;
             ensure!(read.as_ref() == superseded.first(), "the superseded row reads back differently");
@@ -318,7 +344,8 @@ async fn overlap(fixture: &dyn Fixture) -> Result<(), Wrong> {
 
 async fn keys(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let store = fixture.fresh().await;
-    let claim = |hash| -> Result<_, Wrong> { Ok(Some(KeyClaim { key: RequestKey::parse("k")?, hash: [hash; 32] })) };
+    let claim =
+        |hash| -> Result<_, Wrong> { Ok(Some(KeyClaim { key: RequestKey::parse("k")?, hash: [hash; 32] })) };
     let keyed = |number| -> Result<_, Wrong> {
         let record = Record { key: Some(RequestKey::parse("k")?), ..row(number, number)? };
         Ok(vec![insert(record, Overlap::Reject)])
@@ -328,7 +355,10 @@ async fn keys(fixture: &dyn Fixture) -> Result<(), Wrong> {
         return Err(Wrong(format!("a keyed insert gave {first:?}")));
     };
     let again = store.commit(Batch::all_or_none(keyed(2)?).with_key(claim(1)?)).await?;
-    ensure!(matches!(again.as_slice(), [Outcome::Repeated(id)] if *id == record.id), "a repeat gave {again:?}");
+    ensure!(
+        matches!(again.as_slice(), [Outcome::Repeated(id)] if *id == record.id),
+        "a repeat gave {again:?}"
+    );
     let other = store.commit(Batch::all_or_none(keyed(3)?).with_key(claim(2)?)).await?;
     ensure!(
         matches!(other.as_slice(), [Outcome::Refused(Refusal::KeyTaken(_))]),
@@ -410,7 +440,8 @@ async fn queries(fixture: &dyn Fixture) -> Result<(), Wrong> {
     ];
     for (query, wanted) in cases {
         let found: Vec<LifecycleId> = store.query(&query).await?.records.iter().map(|row| row.id).collect();
-        let wanted: Vec<LifecycleId> = wanted.into_iter().filter_map(|place: usize| ids.get(place).copied()).collect();
+        let wanted: Vec<LifecycleId> =
+            wanted.into_iter().filter_map(|place: usize| ids.get(place).copied()).collect();
         ensure!(found == wanted, "{query:?} gave {found:?} instead of {wanted:?}");
     }
     Ok(())
@@ -469,7 +500,11 @@ async fn prune(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let open = inserted(&*store, 1, 1).await?;
     for number in 2..=6 {
         let record = inserted(&*store, number, number).await?;
-        applied(&*store, step(record.revision, failed(&record, 10 * u64::try_from(number).unwrap_or(0), "x"))).await?;
+        applied(
+            &*store,
+            step(record.revision, failed(&record, 10 * u64::try_from(number).unwrap_or(0), "x")),
+        )
+        .await?;
     }
     let head = entries(&*store).await?.len();
     let pruned = store.prune(&Retention::closed_before(at(40)).limit(1)).await?;
@@ -484,8 +519,14 @@ async fn prune(fixture: &dyn Fixture) -> Result<(), Wrong> {
             let Feed::Entries { entries, .. } = store.changes(before, 100).await? else {
                 return Err(Wrong("the feed can't be read from its oldest entry".into()));
             };
-            ensure!(entries.first().map(|entry| entry.revision) == Some(oldest), "the oldest entry is missing");
-            ensure!(entries.iter().all(|entry| entry.at >= at(40) || entry.revision > oldest), "pruned too little");
+            ensure!(
+                entries.first().map(|entry| entry.revision) == Some(oldest),
+                "the oldest entry is missing"
+            );
+            ensure!(
+                entries.iter().all(|entry| entry.at >= at(40) || entry.revision > oldest),
+                "pruned too little"
+            );
         }
         Feed::Entries { .. } => return Err(Wrong("pruned entries are read as if there were none".into())),
     }
@@ -493,7 +534,11 @@ async fn prune(fixture: &dyn Fixture) -> Result<(), Wrong> {
     ensure!(all.rows == 3, "the closed rows left were {}", all.rows);
     ensure!(read_one(&*store, open.id).await?.is_some(), "an open row was pruned");
     let next = inserted(&*store, 200, 200).await?;
-    ensure!(next.revision.get() == u64::try_from(head).unwrap_or(0) + 1, "pruning reused revision {}", next.revision);
+    ensure!(
+        next.revision.get() == u64::try_from(head).unwrap_or(0) + 1,
+        "pruning reused revision {}",
+        next.revision
+    );
     Ok(())
 }
 
@@ -504,7 +549,9 @@ async fn reopens(fixture: &dyn Fixture) -> Result<(), Wrong> {
     applied(&*store, step(second.revision, started(&second, 3))).await?;
     let rows = store.query(&Query::new()).await?;
     let feed = entries(&*store).await?;
-    let Some(store) = fixture.reopen(store).await else { return Ok(()) };
+    let Some(store) = fixture.reopen(store).await else {
+        return Ok(());
+    };
     ensure!(store.query(&Query::new()).await? == rows, "other rows after reopening");
     ensure!(entries(&*store).await? == feed, "another feed after reopening");
     let open = store.query(&Query::new().decky(first.decky.clone()).open()).await?.records;
@@ -574,7 +621,10 @@ async fn bounds(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let first = applied(&*store, insert(record, Overlap::Reject)).await?;
     let message = "\u{1f41d}".repeat(10_000);
     let closed = applied(&*store, step(first.revision, failed(&first, 2, &message))).await?;
-    ensure!(read_one(&*store, closed.id).await?.as_ref() == Some(&closed), "a large row reads back differently");
+    ensure!(
+        read_one(&*store, closed.id).await?.as_ref() == Some(&closed),
+        "a large row reads back differently"
+    );
     let many: Result<Vec<Change>, NameError> =
         (0..=Batch::MAX_CHANGES).map(|_| Ok(insert(row(2, 2)?, Overlap::Allow))).collect();
     let refused = store.commit(Batch::per_row(many?)).await;

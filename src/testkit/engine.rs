@@ -67,7 +67,8 @@ impl FakeEngine {
     }
 
     async fn play(&self, operation: Operation, work: &Work) -> Result<Report, Failure> {
-        let services = |decky: &DeckyName| work.fleet.decky(decky).map(|d| d.services.clone()).unwrap_or_default();
+        let services =
+            |decky: &DeckyName| work.fleet.decky(decky).map(|d| d.services.clone()).unwrap_or_default();
         let call = EngineCall {
             operation,
             deckies: work.deckies.keys().map(|decky| (decky.clone(), services(decky))).collect(),
@@ -87,10 +88,11 @@ impl FakeEngine {
                 }
                 EngineScript::Hang => {
                     work.cancelled(decky).await;
-                    report.failed(decky.clone(), Failure::new(FailureKind::Cancelled, "stopped when asked to"));
+                    report
+                        .failed(decky.clone(), Failure::new(FailureKind::Cancelled, "stopped when asked to"));
                 }
                 EngineScript::HangStubbornly => std::future::pending().await,
-                EngineScript::Panic => std::panic::panic_any("scripted panic"),
+                EngineScript::Panic => std::panic::resume_unwind(Box::new("scripted panic")),
                 EngineScript::Forget => {}
             }
         }

@@ -46,7 +46,10 @@ fn resending_a_beat_is_harmless() {
     assert_eq!(beat(&world, "w1", &deltas), [Verdict::Applied]);
     let before = world.feed();
     assert_eq!(beat(&world, "w1", &deltas), [Verdict::AlreadyClosed]);
-    assert_eq!(beat(&world, "w1", &[delta(Some(ids[0]), "a", Reported::Failed("x".into()))]), [Verdict::AlreadyClosed]);
+    assert_eq!(
+        beat(&world, "w1", &[delta(Some(ids[0]), "a", Reported::Failed("x".into()))]),
+        [Verdict::AlreadyClosed]
+    );
     assert_eq!(world.feed(), before);
 }
 

@@ -143,7 +143,10 @@ fn cancel_ends_a_pending_row_at_once_and_the_engine_never_sees_it() {
 fn cancel_stops_a_running_row_and_the_intent_is_durable() {
     for (script, wanted) in [
         (EngineScript::Hang, "Cancelled: stopped when asked to"),
-        (EngineScript::HangStubbornly, "Cancelled: cancelled; the engine did not stop in time and was dropped"),
+        (
+            EngineScript::HangStubbornly,
+            "Cancelled: cancelled; the engine did not stop in time and was dropped",
+        ),
     ] {
         let world = World::new();
         world.engine.script(&name("a"), script);
@@ -196,11 +199,18 @@ fn explain_says_what_a_row_waits_for() {
     assert!(why().contains("its future has not been run yet"), "{}", why());
     let mut run = Box::pin(accepted.run());
     assert!(block_on(poll_once(&mut run)).is_none());
-    assert!(why().contains("running for 0 s: the engine is at work; it fails by itself in 1800 s"), "{}", why());
+    assert!(
+        why().contains("running for 0 s: the engine is at work; it fails by itself in 1800 s"),
+        "{}",
+        why()
+    );
     drop(run);
     assert!(why().contains("no future of this process drives it"), "{}", why());
     let history = block_on(world.runner.history(id)).unwrap().unwrap();
-    assert_eq!(history.iter().map(|step| step.status).collect::<Vec<_>>(), [Status::Pending, Status::Running]);
+    assert_eq!(
+        history.iter().map(|step| step.status).collect::<Vec<_>>(),
+        [Status::Pending, Status::Running]
+    );
 }
 
 #[test]

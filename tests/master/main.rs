@@ -5,6 +5,6 @@ mod accept;
 mod deltas;
 mod local;
 mod runtimes;
-mod sweeping;
 mod swarm;
+mod sweeping;
 mod world;

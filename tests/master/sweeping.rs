@@ -113,7 +113,10 @@ fn a_host_that_falls_silent_loses_its_running_rows_and_no_other_host_does() {
     assert_eq!(block_on(world.runner.sweep()).unwrap().failed, 0);
     world.clock.advance(Duration::from_secs(61));
     assert_eq!(block_on(world.runner.sweep()).unwrap().failed, 1);
-    assert_eq!(world.told(&ids)[0], "WorkerLost: host w1 has not been heard for 300 s; is its worker running?");
+    assert_eq!(
+        world.told(&ids)[0],
+        "WorkerLost: host w1 has not been heard for 300 s; is its worker running?"
+    );
     assert_eq!(world.told(&ids)[1], "running");
 }
 

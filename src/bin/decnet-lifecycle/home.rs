@@ -23,12 +23,15 @@ impl Home {
         let dir = match data {
             Some(dir) => dir,
             None => state()
-                .ok_or_else(|| Complaint("neither --data nor HOME says where to keep rows; give --data DIR".into()))?
+                .ok_or_else(|| {
+                    Complaint("neither --data nor HOME says where to keep rows; give --data DIR".into())
+                })?
                 .join("decnet-lifecycle"),
         };
         // Decoys are started with these paths and may have another working
         // directory.
-        let dir = std::path::absolute(&dir).map_err(|error| Complaint(format!("{}: {error}", dir.display())))?;
+        let dir =
+            std::path::absolute(&dir).map_err(|error| Complaint(format!("{}: {error}", dir.display())))?;
         Ok(Self { dir })
     }
 
@@ -80,13 +83,17 @@ impl Home {
     }
 
     fn no_directory(&self, error: &io::Error) -> Complaint {
-        Complaint(format!("the data directory {} can't be made: {error}; name another with --data", self.dir.display()))
+        Complaint(format!(
+            "the data directory {} can't be made: {error}; name another with --data",
+            self.dir.display()
+        ))
     }
 
     /// A master over the store, the process engine and the fleet's state.
     pub fn runner(&self, store: Arc<RedbStore>, progress: Arc<dyn Progress>) -> Result<Runner, Complaint> {
         let engine = Arc::new(self.engine());
-        let runner = Runner::builder(store, engine).fleet_state(Arc::new(self.fleet_state())).progress(progress);
+        let runner =
+            Runner::builder(store, engine).fleet_state(Arc::new(self.fleet_state())).progress(progress);
         Ok(runner.build()?)
     }
 }

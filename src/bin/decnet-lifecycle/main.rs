@@ -1,4 +1,12 @@
 //! The command line: deploys a fleet, and shows what became of it.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::todo,
+    clippy::dbg_macro
+)]
 
 use std::io::Write as _;
 use std::process::ExitCode;

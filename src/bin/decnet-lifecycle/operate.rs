@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    AcceptError, Accepted, DeployRequest, FleetConfig, FleetState as _, LifecycleId, MutateRequest, Overlap, Record,
-    Revision, Runner, Seen, Status, TeardownRequest, Watch,
+    AcceptError, Accepted, DeployRequest, FleetConfig, FleetState as _, LifecycleId, MutateRequest, Overlap,
+    Record, Revision, Runner, Seen, Status, TeardownRequest, Watch,
 };
 use serde_json::json;
 use smol::future::FutureExt as _;
@@ -19,7 +19,8 @@ use crate::progress::Printed;
 use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
-    let complain = |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", args.fleet.display()));
+    let complain =
+        |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", args.fleet.display()));
     let bytes = read_fleet(&args.fleet).map_err(|error| complain(&error))?;
     let fleet = FleetConfig::from_json(&bytes).map_err(|error| complain(&error))?;
     let mut request = DeployRequest::new(fleet).overlap(overlap(&args.terms));
@@ -87,7 +88,9 @@ async fn master(home: &Home, out: &Output, terms: &Terms) -> Result<Runner, Comp
 
 async fn deployed(home: &Home) -> Result<FleetConfig, Complaint> {
     let fleet = home.fleet_state().load().await?;
-    fleet.ok_or_else(|| Complaint("nothing is deployed; bring a fleet up with `deploy FLEET.json` first".into()))
+    fleet.ok_or_else(|| {
+        Complaint("nothing is deployed; bring a fleet up with `deploy FLEET.json` first".into())
+    })
 }
 
 /// Runs accepted rows to their end, printing each change as it is committed.
@@ -160,12 +163,18 @@ fn finish(home: &Home, out: &Output, records: &[Record], interrupted: bool) -> R
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
     out.say(
-        || json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
-                  "decoys": decoys.len()}),
+        || {
+            json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
+                  "decoys": decoys.len()})
+        },
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!("\n{sum}{open}; {} decoys are running, their logs are in {}", decoys.len(), home.decoys_dir().display())
+            format!(
+                "\n{sum}{open}; {} decoys are running, their logs are in {}",
+                decoys.len(),
+                home.decoys_dir().display()
+            )
         },
     );
     Ok(match (interrupted, failed) {

@@ -45,7 +45,10 @@ impl Output {
 
     /// A few words on how a decky is coming along.
     pub fn note(&self, decky: &DeckyName, text: &str) {
-        self.say(|| json!({"event": "progress", "decky": decky, "note": text}), || format!("{decky:<20} . {text}"));
+        self.say(
+            || json!({"event": "progress", "decky": decky, "note": text}),
+            || format!("{decky:<20} . {text}"),
+        );
     }
 
     /// A table of rows, with where each decky's decoys listen beside its
@@ -67,7 +70,10 @@ impl Output {
             return line("no rows");
         }
         let name = records.iter().map(|row| row.decky.as_str().len()).max().unwrap_or(0).max(5);
-        line(&format!("{:<36}  {:<name$}  {:<8}  {:<9}  {:<20}  DETAIL", "ID", "DECKY", "OP", "STATUS", "ACCEPTED"));
+        line(&format!(
+            "{:<36}  {:<name$}  {:<8}  {:<9}  {:<20}  DETAIL",
+            "ID", "DECKY", "OP", "STATUS", "ACCEPTED"
+        ));
         let mut seen = Vec::new();
         for record in records {
             let mut detail = record.failure().map(Failure::to_string).unwrap_or_default().replace('\n', " ");
@@ -79,7 +85,10 @@ impl Output {
             let accepted: String = record.created_at.to_string().chars().take(19).collect();
             line(&format!(
                 "{}  {:<name$}  {:<8}  {}  {accepted}Z  {detail}",
-                record.id, record.decky, record.operation, self.status(record.status().as_str())
+                record.id,
+                record.decky,
+                record.operation,
+                self.status(record.status().as_str())
             ));
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use decnet_lifecycle::{
-    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch, history,
+    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch,
+    history,
 };
 use serde_json::{Value, json};
 

@@ -19,7 +19,9 @@ pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> R
     let (word, text) = match runner.cancel(id).await? {
         Cancelled::Ended => ("ended", "cancelled before it was started"),
         Cancelled::AlreadyClosed => ("closed", "it had ended before; nothing was changed"),
-        Cancelled::Unknown => return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones"))),
+        Cancelled::Unknown => {
+            return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
+        }
         // No master runs, or the store would not be ours: what it left
         // running on this machine has ended with it.
         _ => {

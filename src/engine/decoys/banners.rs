@@ -4,9 +4,11 @@
 pub(super) struct Talk {
     /// What it says first; empty if the client speaks first.
     pub(super) greeting: Vec<u8>,
-    answer: fn(&mut State, &str) -> Reply,
+    answer: Answer,
     state: State,
 }
+
+type Answer = fn(&mut State, &str) -> Reply;
 
 /// What is remembered between two lines.
 struct State {
@@ -29,10 +31,12 @@ pub(super) enum Then {
 
 impl Talk {
     pub(super) fn of(service: &str, hostname: &str) -> Self {
-        let (greeting, answer): (Vec<u8>, fn(&mut State, &str) -> Reply) = match service {
+        let (greeting, answer): (Vec<u8>, Answer) = match service {
             "ssh" => (b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n".to_vec(), ssh),
             "ftp" => (format!("220 {hostname} FTP server ready.\r\n").into_bytes(), ftp),
-            "smtp" | "smtp_relay" => (format!("220 {hostname} ESMTP Postfix (Debian/GNU)\r\n").into_bytes(), smtp),
+            "smtp" | "smtp_relay" => {
+                (format!("220 {hostname} ESMTP Postfix (Debian/GNU)\r\n").into_bytes(), smtp)
+            }
             // Will echo, will suppress go-ahead, do window size.
             "telnet" => {
                 let negotiation = [255, 251, 1, 255, 251, 3, 255, 253, 31];
@@ -85,7 +89,9 @@ fn ftp(_: &mut State, line: &str) -> Reply {
 fn smtp(state: &mut State, line: &str) -> Reply {
     let host = &state.hostname;
     match word(line).as_str() {
-        "EHLO" => say(format!("250-{host}\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME\r\n")),
+        "EHLO" => say(format!(
+            "250-{host}\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME\r\n"
+        )),
         "HELO" => say(format!("250 {host}\r\n")),
         "MAIL" | "RSET" | "NOOP" => say("250 2.0.0 Ok\r\n"),
         "RCPT" => say("454 4.7.1 Relay access denied\r\n"),
@@ -140,13 +146,18 @@ fn redis(_: &mut State, line: &str) -> Reply {
 
 fn http(state: &mut State, line: &str) -> Reply {
     if state.step == 0 && !line.contains(" HTTP/") {
-        return bye("HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        return bye(
+            "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        );
     }
     // The head ends with an empty line; what it asked for hardly matters.
     if !line.is_empty() {
         return say("");
     }
-    let body = format!("<html><head><title>{}</title></head><body><h1>It works!</h1></body></html>\n", state.hostname);
+    let body = format!(
+        "<html><head><title>{}</title></head><body><h1>It works!</h1></body></html>\n",
+        state.hostname
+    );
     bye(format!(
         "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

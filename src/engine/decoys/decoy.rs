@@ -133,7 +133,9 @@ impl DecoyOptions {
             decky: DeckyName::parse(&text(take("--decky")?))?,
             service: ServiceName::parse(&text(take("--service")?))?,
             hostname: text(take("--hostname")?),
-            listen: text(take("--listen")?).parse().map_err(|_| DecoyError::Usage("--listen wants IP:PORT".into()))?,
+            listen: text(take("--listen")?)
+                .parse()
+                .map_err(|_| DecoyError::Usage("--listen wants IP:PORT".into()))?,
             home: PathBuf::from(take("--home")?),
             limits: DecoyLimits::default(),
         };
@@ -178,7 +180,9 @@ pub fn run_decoy(options: &DecoyOptions) -> Result<(), DecoyError> {
     loop {
         match listener.accept() {
             Ok((stream, peer)) => House::welcome(&house, stream, peer),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
             // Out of descriptors, or a client that was gone again: go on.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }

@@ -90,7 +90,9 @@ impl ProcessEngine {
     /// Works on each decky in turn and reports on each.
     async fn each(&self, work: &Work, job: Job) -> Result<Report, Failure> {
         let setup = Arc::clone(&self.setup);
-        blocking::unblock(move || setup.prepare()).await.map_err(|error| setup_failed(&self.setup.dir, &error))?;
+        blocking::unblock(move || setup.prepare())
+            .await
+            .map_err(|error| setup_failed(&self.setup.dir, &error))?;
         let mut report = Report::new();
         for decky in work.deckies.keys() {
             let done = if work.is_cancelled(decky) {
@@ -115,27 +117,43 @@ impl ProcessEngine {
             work.note(decky, "down");
             return Ok(());
         }
-        let config = work
-            .fleet
-            .decky(decky)
-            .ok_or_else(|| engine_failure(format!("the fleet has no decky {decky}; deploy it with its fleet file")))?;
+        let config = work.fleet.decky(decky).ok_or_else(|| {
+            engine_failure(format!("the fleet has no decky {decky}; deploy it with its fleet file"))
+        })?;
         let mut fresh = Fresh { setup: Arc::clone(&self.setup), decoys: Vec::new() };
-        for service in &config.services {
-            let port = port(config, service)?;
-            let kept = alive.iter().find(|decoy| decoy.service == *service);
-            if let Some(kept) = kept {
-                if port == 0 || kept.addr.port() == port {
-                    work.note(decky, &format!("{service} already on {}", kept.addr));
-                    continue;
-                }
-                self.stop(work, kept).await?;
+        if let Err(failure) = self.bring_up(work, config, &alive, &mut fresh).await {
+            for files in std::mem::take(&mut fresh.decoys) {
+                self.gone(work, &files).await?;
             }
-            self.start(work, config, service, port, &mut fresh).await?;
+            return Err(failure);
         }
         // The old services go only now, with the new ones answering.
         fresh.decoys.clear();
         for decoy in alive.iter().filter(|decoy| !config.services.contains(&decoy.service)) {
             self.stop(work, decoy).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts what the fleet lists for a decky and isn't alive yet.
+    async fn bring_up(
+        &self,
+        work: &Work,
+        config: &DeckyConfig,
+        alive: &[Decoy],
+        fresh: &mut Fresh,
+    ) -> Result<(), Failure> {
+        for service in &config.services {
+            let port = port(config, service)?;
+            let kept = alive.iter().find(|decoy| decoy.service == *service);
+            if let Some(kept) = kept {
+                if port == 0 || kept.addr.port() == port {
+                    work.note(&config.name, &format!("{service} already on {}", kept.addr));
+                    continue;
+                }
+                self.stop(work, kept).await?;
+            }
+            self.start(work, config, service, port, fresh).await?;
         }
         Ok(())
     }
@@ -162,16 +180,22 @@ impl ProcessEngine {
         let (setup, decky, service_name) = (Arc::clone(&self.setup), config.clone(), service.clone());
         let (paths, word) = (files.clone(), token.clone());
         fresh.decoys.push(files.clone());
-        let spawned = blocking::unblock(move || setup.spawn(&decky, &service_name, port, &paths, &word)).await;
+        let spawned =
+            blocking::unblock(move || setup.spawn(&decky, &service_name, port, &paths, &word)).await;
         let mut child = spawned.map_err(|error| {
-            engine_failure(format!("{service}: the decoy could not be started: {error}; is the program still there?"))
+            engine_failure(format!(
+                "{service}: the decoy could not be started: {error}; is the program still there?"
+            ))
         })?;
         let mut waited = Duration::ZERO;
         let decoy = loop {
             if work.is_cancelled(&config.name) {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Failure::new(FailureKind::Cancelled, &format!("cancelled while {service} was starting")));
+                return Err(Failure::new(
+                    FailureKind::Cancelled,
+                    &format!("cancelled while {service} was starting"),
+                ));
             }
             if let Ok(Some(decoy)) = files.ready()
                 && decoy.token == token
@@ -185,13 +209,17 @@ impl ProcessEngine {
             if waited >= PATIENCE {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(engine_failure(format!("{service}: the decoy did not listen within 10 s: {}", tail(&files.errors()))));
+                return Err(engine_failure(format!(
+                    "{service}: the decoy did not listen within 10 s: {}",
+                    tail(&files.errors())
+                )));
             }
             work.clock.sleep(STEP).await;
             waited += STEP;
         };
         self.setup.children().push(child);
-        let (addr, greets) = (decoy.addr, !super::banners::Talk::of(service.as_str(), "").greeting.is_empty());
+        let (addr, greets) =
+            (decoy.addr, !super::banners::Talk::of(service.as_str(), "").greeting.is_empty());
         blocking::unblock(move || answers(addr, greets))
             .await
             .map_err(|error| engine_failure(format!("{service}: {addr} does not answer: {error}")))?;
@@ -201,23 +229,31 @@ impl ProcessEngine {
 
     /// Tells a decoy to stop and waits until it has.
     async fn stop(&self, work: &Work, decoy: &Decoy) -> Result<(), Failure> {
+        self.gone(work, &Files::new(&self.setup.dir, &decoy.decky, &decoy.service)).await?;
+        work.note(&decoy.decky, &format!("{} stopped", decoy.service));
+        Ok(())
+    }
+}
+
+impl ProcessEngine {
+    /// Takes a decoy's token away and waits until it no longer lives.
+    async fn gone(&self, work: &Work, files: &Files) -> Result<(), Failure> {
         let failed = |error: &io::Error| setup_failed(&self.setup.dir, error);
-        let files = Files::new(&self.setup.dir, &decoy.decky, &decoy.service);
         files.stop().map_err(|error| failed(&error))?;
         let mut waited = Duration::ZERO;
         while files.is_alive().map_err(|error| failed(&error))? {
             if waited >= PATIENCE {
-                return Err(engine_failure(format!(
-                    "{} on {} (process {}) does not stop; look at it and end it by hand",
-                    decoy.service, decoy.addr, decoy.pid
-                )));
+                let who = files.ready().ok().flatten().map_or_else(
+                    || files.base().display().to_string(),
+                    |decoy| format!("{} on {} (process {})", decoy.service, decoy.addr, decoy.pid),
+                );
+                return Err(engine_failure(format!("{who} does not stop; look at it and end it by hand")));
             }
             work.clock.sleep(STEP).await;
             waited += STEP;
         }
         files.forget_ready().map_err(|error| failed(&error))?;
         self.setup.reap();
-        work.note(&decoy.decky, &format!("{} stopped", decoy.service));
         Ok(())
     }
 }
@@ -287,13 +323,21 @@ impl Setup {
         files: &Files,
         token: &str,
     ) -> io::Result<Child> {
-        let program = self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        let program =
+            self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         files.forget_ready()?;
         files.set_token(token)?;
         let errors = private().create(true).write(true).truncate(true).open(files.errors())?;
         Command::new(program)
             .args(&self.leading)
-            .args(["--service", service.as_str(), "--decky", config.name.as_str(), "--hostname", &config.hostname])
+            .args([
+                "--service",
+                service.as_str(),
+                "--decky",
+                config.name.as_str(),
+                "--hostname",
+                &config.hostname,
+            ])
             .arg("--listen")
             .arg(SocketAddr::new(self.bind, port).to_string())
             .arg("--home")
@@ -316,12 +360,20 @@ impl Setup {
 
 /// The port that the fleet gives a service; 0 if it gives none.
 fn port(config: &DeckyConfig, service: &ServiceName) -> Result<u16, Failure> {
-    let settings: BTreeMap<_, _> = config.service_config.iter().map(|(name, set)| (name.as_str(), set)).collect();
+    let settings: BTreeMap<_, _> =
+        config.service_config.iter().map(|(name, set)| (name.as_str(), set)).collect();
     match settings.get(service.as_str()).and_then(|settings| settings.get("port")) {
         None => Ok(0),
-        Some(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).ok_or_else(|| {
-            engine_failure(format!("{}: service_config.{service}.port is no port; write 1 to 65535", config.name))
-        }),
+        Some(port) => {
+            port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).ok_or_else(
+                || {
+                    engine_failure(format!(
+                        "{}: service_config.{service}.port is no port; write 1 to 65535",
+                        config.name
+                    ))
+                },
+            )
+        }
     }
 }
 

@@ -132,9 +132,11 @@ pub(super) fn known(dir: &Path) -> io::Result<Vec<Decoy>> {
         }
         let decoy = Files::of_base(&path.with_extension("")).ready()?;
         // A file whose content names another decoy isn't one of ours.
-        found.extend(decoy.filter(|decoy| {
-            Files::new(dir, &decoy.decky, &decoy.service).base() == path.with_extension("")
-        }));
+        found.extend(
+            decoy.filter(|decoy| {
+                Files::new(dir, &decoy.decky, &decoy.service).base() == path.with_extension("")
+            }),
+        );
     }
     found.sort_by(|a, b| (&a.decky, &a.service).cmp(&(&b.decky, &b.service)));
     Ok(found)

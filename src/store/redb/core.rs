@@ -9,8 +9,8 @@ use crate::store::plan::{KeyEntry, Plan, plan};
 use crate::store::{Batch, Entry, Outcome, Pruned, Retention, StoreError};
 
 use super::tables::{
-    BY_DECKY, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, OPEN, ROWS, Tables, decode, decode_row, encode,
-    head, number,
+    BY_DECKY, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, OPEN, ROWS, Tables, decode, decode_row,
+    encode, head, number,
 };
 
 type RowsTable<'txn> = Table<'txn, u128, &'static [u8]>;

@@ -70,7 +70,8 @@ impl RedbStore {
     /// [`OpenError`] as for a file.
     #[cfg(feature = "testkit")]
     pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, OpenError> {
-        let failed = |error: redb::Error| OpenError::Damaged { path: "(backend)".into(), what: error.to_string() };
+        let failed =
+            |error: redb::Error| OpenError::Damaged { path: "(backend)".into(), what: error.to_string() };
         let fresh = backend.len().map_err(|error| failed(error.into()))? == 0;
         let opened = redb::Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
         let db = opened.map_err(|error| failed(error.into()))?;

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageError, TableError,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageError,
+    TableError,
 };
 
 use super::tables::{
@@ -239,7 +240,9 @@ impl Refused {
                 let holder = holder.and_then(|text| text.trim().parse().ok());
                 OpenError::InUse { path, holder }
             }
-            Self::Redb(DatabaseError::Storage(StorageError::Io(source))) if source.kind() != io::ErrorKind::InvalidData => {
+            Self::Redb(DatabaseError::Storage(StorageError::Io(source)))
+                if source.kind() != io::ErrorKind::InvalidData =>
+            {
                 OpenError::Io { doing: "opening", path, source }
             }
             Self::Redb(error) => OpenError::Damaged { path, what: error.to_string() },

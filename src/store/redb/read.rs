@@ -8,7 +8,8 @@ use crate::lifecycle::{LifecycleId, Record, Revision};
 use crate::store::{Feed, Page, Query, StoreError};
 
 use super::tables::{
-    BY_DECKY, DEADLINES, FEED, META, META_OLDEST, OPEN, ROWS, decode, decode_row, head, ids_of, number, unreadable,
+    BY_DECKY, DEADLINES, FEED, META, META_OLDEST, OPEN, ROWS, decode, decode_row, head, ids_of, number,
+    unreadable,
 };
 
 pub(super) fn rows(db: &impl ReadableDatabase, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
@@ -34,7 +35,8 @@ pub(super) fn page(db: &impl ReadableDatabase, query: &Query) -> Result<Page, St
     };
     if let Some(due_by) = query.due_by {
         let deadlines = txn.open_table(DEADLINES).map_err(unreadable)?;
-        let from = query.after.and_then(|cursor| cursor.deadline.map(|at| (at.as_micros(), cursor.id.as_u128())));
+        let from =
+            query.after.and_then(|cursor| cursor.deadline.map(|at| (at.as_micros(), cursor.id.as_u128())));
         for entry in deadlines.range(..=(due_by.as_micros(), u128::MAX)).map_err(unreadable)? {
             let key = entry.map_err(unreadable)?.0.value();
             if from.is_none_or(|from| key > from) && page.take(row(key.1)?) {
@@ -81,7 +83,8 @@ fn open_ids(txn: &ReadTransaction, query: &Query) -> Result<Vec<u128>, StoreErro
         Some(decky) => ids_of(&open, decky)?.into_iter().map(LifecycleId::as_u128).collect(),
         None => {
             let all = open.iter().map_err(unreadable)?;
-            all.map(|entry| entry.map(|(key, _)| key.value().1).map_err(unreadable)).collect::<Result<_, _>>()?
+            all.map(|entry| entry.map(|(key, _)| key.value().1).map_err(unreadable))
+                .collect::<Result<_, _>>()?
         }
     };
     ids.sort_unstable_by(|a, b| b.cmp(a));

@@ -91,7 +91,9 @@ pub(super) fn ids_of(
 ) -> Result<Vec<LifecycleId>, StoreError> {
     let name = decky.as_str();
     let range = index.range((name, 0)..=(name, u128::MAX)).map_err(unreadable)?;
-    range.map(|entry| entry.map(|(key, _)| LifecycleId::from_u128(key.value().1)).map_err(unreadable)).collect()
+    range
+        .map(|entry| entry.map(|(key, _)| LifecycleId::from_u128(key.value().1)).map_err(unreadable))
+        .collect()
 }
 
 /// The newest revision there is.

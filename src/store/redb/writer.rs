@@ -73,7 +73,11 @@ impl Writer {
 
     /// Takes what else is waiting, up to a bound; a command that isn't a
     /// commit ends the group and is handed back.
-    fn gather(&self, batch: Batch, reply: Reply<Vec<Outcome>>) -> (Vec<Batch>, Vec<Reply<Vec<Outcome>>>, Option<Command>) {
+    fn gather(
+        &self,
+        batch: Batch,
+        reply: Reply<Vec<Outcome>>,
+    ) -> (Vec<Batch>, Vec<Reply<Vec<Outcome>>>, Option<Command>) {
         let mut changes = batch.changes.len();
         let (mut batches, mut replies) = (vec![batch], vec![reply]);
         while changes < GROUP {
@@ -103,10 +107,9 @@ impl Writer {
             // One batch broke a rule or met a damaged row: the others of its
             // group are not to suffer for it.
             Err(StoreError::Refused { .. } | StoreError::Corrupt { .. }) if batches.len() > 1 => {
-                return batches
-                    .iter()
-                    .zip(replies)
-                    .all(|(batch, reply)| self.commit(std::slice::from_ref(batch), std::slice::from_ref(reply)));
+                return batches.iter().zip(replies).all(|(batch, reply)| {
+                    self.commit(std::slice::from_ref(batch), std::slice::from_ref(reply))
+                });
             }
             Err(error) => {
                 for reply in replies {
@@ -121,7 +124,10 @@ impl Writer {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = &*db else { return Err(closed()) };
         catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|_| {
-            Err(StoreError::unknown("committing", std::io::Error::other("redb panicked; see its message on stderr")))
+            Err(StoreError::unknown(
+                "committing",
+                std::io::Error::other("redb panicked; see its message on stderr"),
+            ))
         })
     }
 
