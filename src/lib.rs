@@ -119,3 +119,8 @@ pub use store::{
 pub use store::{OpenError, RedbReader, RedbStore};
 pub use strategy::{Deadlines, Limits};
 pub use sweep::Swept;
+
+/// The README's example, compiled.
+#[cfg(all(doctest, feature = "redb", feature = "process"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
