@@ -12,7 +12,6 @@ use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
 #[cfg(feature = "process")]
-#[path = "decoys/mod.rs"]
 pub mod process;
 
 pub use cancel::CancelToken;

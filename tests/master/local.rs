@@ -226,3 +226,16 @@ fn shutdown_refuses_new_work_and_stops_what_runs() {
     let refused = block_on(world.runner.accept_deploy(DeployRequest::new(fleet(&[""]))));
     assert!(matches!(refused, Err(AcceptError::ShuttingDown)));
 }
+
+#[test]
+fn a_bus_that_nobody_empties_drops_the_oldest_and_counts_them() {
+    let world = World::new();
+    let small = std::sync::Arc::new(ChannelBus::new(2));
+    let heard = small.subscribe();
+    let runner = Runner::builder(world.store.clone(), world.engine.clone()).bus(small).build().unwrap();
+    let accepted = block_on(runner.accept_deploy(DeployRequest::new(fleet(&["", ""])))).unwrap();
+    block_on(accepted.run());
+    assert_eq!(runner.counters().events_dropped, 4);
+    let kept: Vec<_> = std::iter::from_fn(|| heard.try_next()).map(|event| event.status).collect();
+    assert_eq!(kept, [Status::Succeeded; 2]);
+}
