@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision, Timestamp};
 
 use super::batch::{Batch, Outcome};
-use super::index::deadline_key;
 use super::plan::{KeyEntry, View, plan};
 use super::{Entry, Feed, Page, Pruned, Query, Retention, Store, StoreError};
 
@@ -107,6 +106,11 @@ impl Tables {
             None => Box::new(self.rows.keys().rev().copied()),
         }
     }
+}
+
+/// The deadline index entry of a row: open rows only.
+fn deadline_key(record: &Record) -> Option<(Timestamp, LifecycleId)> {
+    record.deadline().map(|deadline| (deadline, record.id))
 }
 
 #[async_trait]

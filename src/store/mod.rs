@@ -10,7 +10,6 @@ use crate::lifecycle::{Record, Revision};
 mod batch;
 mod error;
 mod feed;
-mod index;
 mod memory;
 mod plan;
 mod query;
