@@ -1,11 +1,14 @@
-//! Both stores pass the public conformance suite.
+//! Both stores pass the public conformance suite, and broken ones don't.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use decnet_lifecycle::testkit::conformance::{self, Fixture};
-use decnet_lifecycle::{MemoryStore, RedbStore, Store};
+use decnet_lifecycle::{Batch, Change, Insert, MemoryStore, Overlap, RedbStore, Store};
 use futures_lite::future::block_on;
+use toy::{Fault, Toy};
+
+mod toy;
 
 struct Memory;
 
@@ -57,64 +60,95 @@ fn redb_conforms() {
     block_on(conformance::check(&Redb { dir, files: 0.into() })).unwrap();
 }
 
-/// A store that forgets to compare revisions, to see that the suite would.
-mod careless {
-    use super::*;
-    use decnet_lifecycle::{
-        Batch, Change, Feed, LifecycleId, Outcome, Page, Pruned, Query, Record, Retention, Revision,
-        StoreError,
-    };
+/// A toy store with something wrong in it, which may also forget on reopening.
+struct Broken {
+    fault: Fault,
+    forgets: Option<Forgets>,
+}
 
-    #[derive(Debug, Default)]
-    pub struct Careless(MemoryStore);
+#[derive(Clone, Copy)]
+enum Forgets {
+    Everything,
+    TheLastChange,
+}
 
-    #[async_trait]
-    impl Store for Careless {
-        async fn commit(&self, mut batch: Batch) -> Result<Vec<Outcome>, StoreError> {
-            for change in &mut batch.changes {
-                if let Change::Step(step) = change
-                    && let Some(current) = self.0.read(&[step.next.id]).await?.pop()
-                {
-                    step.expected = current.revision;
-                }
-            }
-            self.0.commit(batch).await
-        }
-
-        async fn read(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
-            self.0.read(ids).await
-        }
-
-        async fn query(&self, query: &Query) -> Result<Page, StoreError> {
-            self.0.query(query).await
-        }
-
-        async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
-            self.0.changes(after, limit).await
-        }
-
-        async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
-            self.0.prune(policy).await
-        }
+#[async_trait]
+impl Fixture for Broken {
+    async fn fresh(&self) -> Arc<dyn Store> {
+        Arc::new(Toy::new(self.fault))
     }
 
-    pub struct Fixture;
-
-    #[async_trait]
-    impl super::Fixture for Fixture {
-        async fn fresh(&self) -> Arc<dyn Store> {
-            Arc::new(Careless::default())
+    async fn reopen(&self, store: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
+        let reopened = Toy::new(self.fault);
+        if matches!(self.forgets?, Forgets::TheLastChange) {
+            // What an unsynced log gives: all inserts, none of the steps.
+            let rows = store.query(&decnet_lifecycle::Query::new()).await.unwrap().records;
+            for row in rows.into_iter().rev() {
+                let phase = decnet_lifecycle::Phase::Pending { deadline: row.created_at };
+                let record = decnet_lifecycle::Record { phase, updated_at: row.created_at, ..row };
+                let insert = Insert { record, overlap: Overlap::Reject };
+                let _ =
+                    reopened.commit(Batch::per_row(vec![Change::Insert(Box::new(insert))])).await.unwrap();
+            }
         }
-
-        async fn reopen(&self, _store: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
-            None
-        }
+        Some(Arc::new(reopened))
     }
 }
 
 #[test]
-fn a_store_without_compare_and_swap_is_caught() {
-    let violations = block_on(conformance::check(&careless::Fixture)).unwrap_err();
-    let cases: Vec<&str> = violations.0.iter().map(|violation| violation.case).collect();
-    assert_eq!(cases, ["a step needs the revision that the row has"]);
+fn the_toy_store_conforms_while_nothing_is_wrong_with_it() {
+    block_on(conformance::check(&Broken { fault: Fault::None, forgets: None })).unwrap();
+}
+
+#[test]
+fn each_broken_store_is_caught_by_the_case_meant_for_it() {
+    use Fault::*;
+    let swap = "a step needs the revision that the row has";
+    let together = "one refused change refuses an all-or-none batch";
+    let keys = "a key repeats its answer and refuses another request";
+    let feed = "the feed has every change once, in order";
+    let prune = "prune leaves open rows and compacts the feed";
+    let overlap = "one open row per decky, by policy";
+    let reopen = "everything is there after reopening";
+    let cases = [
+        (LostCompareAndSwap, Option::None, swap),
+        (ClosedRowsMove, Option::None, "a closed row never changes"),
+        (AnyStepIsLegal, Option::None, "only legal steps are taken"),
+        (TornBatch, Option::None, together),
+        (RefusedUsesRevisions, Option::None, together),
+        (OneRefusedRefusesAll, Option::None, "each change of a per-row batch stands for itself"),
+        (SecondOpenRow, Option::None, overlap),
+        (SupersededStaysOpen, Option::None, overlap),
+        (ForgetsKeys, Option::None, keys),
+        (KeysIgnoreTheRequest, Option::None, keys),
+        (KeyOutlivesItsRows, Option::None, keys),
+        (SecondCancelCounts, Option::None, "a cancel is noted once and keeps the status"),
+        (ReusedRevision, Option::None, feed),
+        (GapInFeed, Option::None, feed),
+        (FeedBackwards, Option::None, feed),
+        (ClosedStaysInOpenIndex, Option::None, "queries filter, newest first"),
+        (DeadlineIndexNotUpdated, Option::None, "due rows come by deadline"),
+        (CursorRowTwice, Option::None, "pages are stable under writes"),
+        (PruneTakesOpenRows, Option::None, prune),
+        (PruneReusesRevisions, Option::None, prune),
+        (PruneLeavesFeedUnmarked, Option::None, prune),
+        (InsertNotReadable, Option::None, "an insert is readable and has the first revision"),
+        (HalfABatchIfDropped, Option::None, "a dropped future lands wholly or not at all"),
+        (LostUpdates, Option::None, "concurrent submitters get one revision each"),
+        (CutsLongTexts, Option::None, "values at their bounds come back whole"),
+        (NoBound, Option::None, "values at their bounds come back whole"),
+        (Fault::None, Some(Forgets::Everything), reopen),
+        (Fault::None, Some(Forgets::TheLastChange), reopen),
+    ];
+    let mut escaped = Vec::new();
+    for (fault, forgets, case) in cases {
+        let caught = match block_on(conformance::check(&Broken { fault, forgets })) {
+            Ok(()) => Vec::new(),
+            Err(violations) => violations.0.iter().map(|violation| violation.case).collect(),
+        };
+        if !caught.contains(&case) {
+            escaped.push(format!("{fault:?} was not caught by {case:?}, only by {caught:?}"));
+        }
+    }
+    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
 }

@@ -123,7 +123,9 @@ impl Query {
         self.open_only == OpenOnly::Yes || self.due_by.is_some() || self.status.is_some_and(Status::is_open)
     }
 
-    pub(crate) fn page_size(&self) -> usize {
+    /// The most rows that the page really has: the limit within its bounds.
+    #[must_use]
+    pub fn page_size(&self) -> usize {
         self.limit.clamp(1, Self::MAX_LIMIT)
     }
 
@@ -138,8 +140,35 @@ impl Query {
             && self.due_by.is_none_or(|at| record.deadline().is_some_and(|deadline| deadline <= at))
     }
 
+    /// Whether a row lies behind the cursor, in the query's order.
+    #[must_use]
+    pub fn is_past_cursor(&self, record: &Record) -> bool {
+        let Some(cursor) = self.after else { return true };
+        match (self.due_by, record.deadline()) {
+            (Some(_), Some(deadline)) => {
+                cursor.deadline.is_none_or(|from| (deadline, record.id) > (from, cursor.id))
+            }
+            _ => record.id < cursor.id,
+        }
+    }
+
     /// The cursor that a page ending with this row hands out.
-    pub(crate) fn cursor_at(&self, record: &Record) -> Cursor {
+    ///
+    /// ```
+    /// use decnet_lifecycle::{Query, Record};
+    ///
+    /// /// What a store of one's own does with all of its rows, in the query's order.
+    /// fn page(query: &Query, rows: &[Record]) -> decnet_lifecycle::Page {
+    ///     let mut matching = rows.iter().filter(|row| query.matches(row) && query.is_past_cursor(row));
+    ///     let records: Vec<Record> = matching.by_ref().take(query.page_size()).cloned().collect();
+    ///     let more = matching.next().is_some();
+    ///     let next = records.last().filter(|_| more).map(|last| query.cursor_at(last));
+    ///     decnet_lifecycle::Page { records, next }
+    /// }
+    /// # assert_eq!(page(&Query::new(), &[]).next, None);
+    /// ```
+    #[must_use]
+    pub fn cursor_at(&self, record: &Record) -> Cursor {
         match (self.due_by, record.deadline()) {
             (Some(_), Some(deadline)) => Cursor { deadline: Some(deadline), id: record.id },
             _ => Cursor { deadline: None, id: record.id },

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use event_listener::Event;
 
 use crate::clock::Clock;
 use crate::lifecycle::Timestamp;
@@ -22,14 +23,14 @@ use crate::lifecycle::Timestamp;
 #[derive(Debug)]
 pub struct VirtualClock {
     state: Mutex<State>,
-    moved: Event,
 }
 
 #[derive(Debug)]
 struct State {
     wall: Timestamp,
     monotonic: Duration,
-    sleepers: BTreeMap<(Duration, u64), ()>,
+    /// Who sleeps until when, in the order of falling asleep.
+    sleepers: BTreeMap<(Duration, u64), Waker>,
     next: u64,
 }
 
@@ -43,7 +44,7 @@ impl VirtualClock {
             sleepers: BTreeMap::new(),
             next: 0,
         };
-        Self { state: Mutex::new(state), moved: Event::new() }
+        Self { state: Mutex::new(state) }
     }
 
     /// Lets time pass; wakes who has slept long enough.
@@ -51,15 +52,17 @@ impl VirtualClock {
         let mut state = self.lock();
         state.wall = state.wall.plus(by);
         state.monotonic = state.monotonic.saturating_add(by);
+        let due: Vec<Waker> =
+            state.sleepers.range(..=(state.monotonic, u64::MAX)).map(|(_, waker)| waker.clone()).collect();
         drop(state);
-        self.moved.notify(usize::MAX);
+        due.into_iter().for_each(Waker::wake);
     }
 
     /// Lets time pass up to when the first sleeper wakes; false if nobody
     /// sleeps.
     pub fn advance_to_next(&self) -> bool {
         let state = self.lock();
-        let Some(((until, _), ())) = state.sleepers.first_key_value() else {
+        let Some(((until, _), _)) = state.sleepers.first_key_value() else {
             return false;
         };
         let by = until.saturating_sub(state.monotonic);
@@ -114,19 +117,20 @@ impl Clock for VirtualClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let sleeper = {
+        let key = {
             let mut state = self.lock();
             state.next += 1;
-            let key = (state.monotonic.saturating_add(duration), state.next);
-            state.sleepers.insert(key, ());
-            Sleeper { clock: self, key }
+            (state.monotonic.saturating_add(duration), state.next)
         };
-        loop {
-            let moved = self.moved.listen();
-            if self.lock().monotonic >= sleeper.key.0 {
-                return;
+        let _sleeper = Sleeper { clock: self, key };
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.monotonic >= key.0 {
+                return Poll::Ready(());
             }
-            moved.await;
-        }
+            state.sleepers.insert(key, cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }

@@ -21,7 +21,7 @@ mod writer;
 
 pub use open::OpenError;
 
-use writer::{Command, Reply, SharedDatabase, Writer, closed};
+use writer::{Command, Reopen, Reply, SharedDatabase, Writer, closed};
 
 /// Submissions that wait for the writer before submitters do.
 const QUEUE: usize = 1_024;
@@ -60,38 +60,53 @@ impl RedbStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let db = open::open_or_create(path)?;
-        Self::start(db, Some(path))
+        let again = path.to_owned();
+        Self::start(db, Some(Box::new(move || open::open_existing(&again))), path)
     }
 
     /// A store over a storage backend, for tests that inject faults. It is
-    /// made if the backend is empty.
+    /// made if the backend is empty, and is never opened anew after an error.
     ///
     /// # Errors
     /// [`OpenError`] as for a file.
     #[cfg(feature = "testkit")]
     pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, OpenError> {
-        let failed =
-            |error: redb::Error| OpenError::Damaged { path: "(backend)".into(), what: error.to_string() };
-        let fresh = backend.len().map_err(|error| failed(error.into()))? == 0;
-        let opened = redb::Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
-        let db = opened.map_err(|error| failed(error.into()))?;
-        if fresh {
-            open::initialise(&db).map_err(failed)?;
-        }
-        Self::start(db, None)
+        Self::start(open::open_backend(backend)?, None, Path::new(open::BACKEND))
     }
 
-    fn start(db: Database, path: Option<&Path>) -> Result<Self, OpenError> {
+    /// A store over the storage backends that `open` gives, one at a time, and
+    /// the future that writes, for the caller to poll: for simulations, where
+    /// a thread would not replay. Nothing is written while it isn't polled.
+    ///
+    /// # Errors
+    /// [`OpenError`] as for a file.
+    #[cfg(feature = "testkit")]
+    pub fn simulated<B: redb::StorageBackend>(
+        open: impl Fn() -> B + Send + 'static,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let db = open::open_backend(open())?;
+        let (store, writer) = Self::over(db, Some(Box::new(move || open::open_backend(open()))));
+        Ok((store, writer.run()))
+    }
+
+    fn over(db: Database, reopen: Option<Reopen>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer { db: Arc::clone(&db), path: path.map(Path::to_owned), commands: receiver };
-        let thread = std::thread::Builder::new().name("decnet-store".to_owned()).spawn(|| writer.run());
+        let writer = Writer { db: Arc::clone(&db), reopen, commands: receiver };
+        (Self { db, commands, thread: Mutex::new(None) }, writer)
+    }
+
+    fn start(db: Database, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
+        let (mut store, writer) = Self::over(db, reopen);
+        let thread = std::thread::Builder::new().name("decnet-store".to_owned());
+        let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));
         let thread = thread.map_err(|source| OpenError::Io {
             doing: "starting the writer of",
-            path: path.unwrap_or(Path::new("(backend)")).to_owned(),
+            path: path.to_owned(),
             source,
         })?;
-        Ok(Self { db, commands, thread: Mutex::new(Some(thread)) })
+        store.thread = Mutex::new(Some(thread));
+        Ok(store)
     }
 
     /// Writes what is queued and closes the file; later writes are refused.

@@ -124,6 +124,25 @@ pub(super) fn open_reader(path: &Path) -> Result<ReadOnlyDatabase, OpenError> {
     Ok(db)
 }
 
+/// What stands for the path of a store over a backend.
+#[cfg(feature = "testkit")]
+pub(super) const BACKEND: &str = "(backend)";
+
+/// Opens what a backend holds; makes a store if it is empty.
+#[cfg(feature = "testkit")]
+pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Database, OpenError> {
+    let path = Path::new(BACKEND);
+    let io = |source| OpenError::Io { doing: "opening", path: path.to_owned(), source };
+    let fresh = backend.len().map_err(io)? == 0;
+    let open = move || Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
+    let db = guarded(path, open).map_err(|refused| refused.explain(path))?;
+    if fresh {
+        initialise(&db).map_err(|error| io(io::Error::other(error)))?;
+    }
+    check_schema(path, &db)?;
+    Ok(db)
+}
+
 /// Makes the file under another name, closes it, and gives it its own name
 /// only then: a crash midway leaves no file that never opens again.
 fn create(path: &Path) -> Result<(), OpenError> {

@@ -1,7 +1,6 @@
 //! The thread that writes: what has gathered becomes one transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_channel::{Receiver, Sender};
@@ -9,7 +8,7 @@ use redb::Database;
 
 use crate::store::{Batch, Outcome, Pruned, Retention, StoreError};
 
-use super::{core, open};
+use super::{OpenError, core};
 
 /// The most changes in one transaction.
 const GROUP: usize = 4_096;
@@ -26,19 +25,31 @@ pub(super) enum Command {
 /// The database, shared with readers; empty while it is reopened or closed.
 pub(super) type SharedDatabase = Arc<RwLock<Option<Database>>>;
 
+/// Opens the same database once more.
+pub(super) type Reopen = Box<dyn Fn() -> Result<Database, OpenError> + Send>;
+
 pub(super) struct Writer {
     pub(super) db: SharedDatabase,
-    /// Where to reopen it from; a store over a backend can't be.
-    pub(super) path: Option<PathBuf>,
+    /// How to open it anew after an error; a store over one backend can't.
+    pub(super) reopen: Option<Reopen>,
     pub(super) commands: Receiver<Command>,
 }
 
 impl Writer {
-    pub(super) fn run(self) {
+    /// Writes until it is told to close. It waits nowhere but for commands, so
+    /// a thread may block on it, and a simulation may poll it.
+    pub(super) async fn run(self) {
         let mut held: Option<Command> = None;
         // Set by a write error, cleared by a success: twice in a row is for good.
         let mut reopened = false;
-        while let Some(command) = held.take().or_else(|| self.commands.recv_blocking().ok()) {
+        loop {
+            let command = match held.take() {
+                Some(command) => command,
+                None => match self.commands.recv().await {
+                    Ok(command) => command,
+                    Err(_) => break,
+                },
+            };
             let healthy = match command {
                 Command::Commit { batch, reply } => {
                     let (batches, replies);
@@ -59,7 +70,7 @@ impl Writer {
             };
             if healthy {
                 reopened = false;
-            } else if reopened || !self.reopen() {
+            } else if reopened || !self.open_anew() {
                 self.commands.close();
                 let _ = self.close();
                 break;
@@ -132,13 +143,13 @@ impl Writer {
     }
 
     /// After an I/O error the handle takes no more writes: a new one may.
-    fn reopen(&self) -> bool {
-        let Some(path) = &self.path else { return false };
+    fn open_anew(&self) -> bool {
+        let Some(reopen) = &self.reopen else { return false };
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         drop(db.take());
-        match open::open_existing(path) {
+        match reopen() {
             Ok(opened) => {
-                log::warn!(target: "decnet_lifecycle::store", path:% = path.display(); "reopened after an error");
+                log::warn!(target: "decnet_lifecycle::store", "reopened after an error");
                 *db = Some(opened);
                 true
             }
