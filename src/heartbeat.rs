@@ -76,6 +76,9 @@ pub(crate) async fn apply(
 ) -> Result<Vec<Verdict>, StoreError> {
     context.heard.note(host, context.clock.monotonic());
     let taken = deltas.get(..context.limits.deltas.min(deltas.len())).unwrap_or_default();
+    if taken.iter().any(|delta| delta.lifecycle_id.is_some()) {
+        context.heard.names_rows(host);
+    }
     let mut found = Found::read(context, host, taken).await?;
     let mut verdicts = vec![Verdict::Malformed; deltas.len()];
     let mut places = Vec::new();
@@ -196,8 +199,9 @@ impl Found {
     }
 
     /// Whether a delta without an id may be about an earlier row: its claim
-    /// lies before this row's dispatch, or an earlier row of the same decky,
-    /// operation and host ended without the worker's word, not long ago.
+    /// lies before this row's dispatch, or there is an earlier row of the same
+    /// decky, operation and host that ended not long ago, without the worker's
+    /// word or by this very delta, which then was sent again.
     async fn may_be_late(&self, context: &Context, row: &Record, delta: &Delta) -> Result<bool, StoreError> {
         let since = row.running_since().unwrap_or(row.created_at);
         if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
@@ -205,15 +209,29 @@ impl Found {
         }
         let mut query = Query::new().decky(row.decky.clone()).operation(row.operation).limit(EARLIER_ROWS);
         query.host.clone_from(&row.host);
-        let now = context.clock.now();
+        // A step of the wall clock makes no row older than it is.
+        let now = context.due_time();
         let patience = context.deadlines.remote_run();
         let earlier = context.journal.store().query(&query).await?.records;
         Ok(earlier.iter().any(|old| {
             old.id != row.id
                 && old.running_since().is_some()
                 && old.completed_at().is_some_and(|at| now.since(at) < patience)
-                && old.failure().is_some_and(|failure| unheard(failure.kind()))
+                && match old.failure() {
+                    Some(failure) if unheard(failure.kind()) => true,
+                    Some(failure) if failure.kind() == FailureKind::Rejected => false,
+                    _ => !is_newer(delta, old),
+                }
         }))
+    }
+}
+
+/// Whether a delta is another than the one that ended an earlier row; one that
+/// doesn't say when it ended may be the same.
+fn is_newer(delta: &Delta, old: &Record) -> bool {
+    match (delta.completed_at, old.claimed_completion) {
+        (Some(claim), Some(before)) => claim > before,
+        _ => false,
     }
 }
 

@@ -1,12 +1,9 @@
 //! Ends what nobody else ends: recover at start, sweep by deadline, prune.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::journal::CommitError;
-use crate::lifecycle::{
-    AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Status, Timestamp,
-};
+use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Status};
 use crate::store::{Cursor, Query, StoreError};
 use crate::strategy::Context;
 
@@ -26,79 +23,33 @@ pub struct Swept {
     pub left: usize,
 }
 
-/// A clock that is off by more than this between two sweeps has stepped.
-const STEP: Duration = Duration::from_secs(2);
-
-/// Compares wall and monotonic time, so that a step of the wall clock fails
-/// nothing early.
-#[derive(Debug, Default)]
-pub(crate) struct Sweeper {
-    seen: Mutex<Option<Seen>>,
+/// Fails what is due: rows past their deadline, rows whose future was
+/// dropped, running rows of hosts that fell silent. Costs as much as there
+/// is due.
+pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
+    let mut swept = past_deadline(context).await?;
+    dropped(context, &mut swept).await?;
+    silent(context, &mut swept).await?;
+    if swept.failed + swept.left > 0 {
+        log::warn!(
+            target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
+        );
+    }
+    Ok(swept)
 }
 
-#[derive(Debug, Clone)]
-struct Seen {
-    wall: Timestamp,
-    monotonic: Duration,
-    /// Forward steps whose grace still runs: how far, and until when.
-    steps: Vec<(Duration, Duration)>,
-}
-
-impl Sweeper {
-    /// The time by which rows count as due. After a forward step it stays
-    /// behind by the step for as long as a row may live, so that no row made
-    /// before the step loses any of its time.
-    fn due_time(&self, context: &Context) -> Timestamp {
-        let (wall, monotonic) = (context.clock.now(), context.clock.monotonic());
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut steps = seen.take().map_or_else(Vec::new, |last| {
-            let expected = last.wall.plus(monotonic.saturating_sub(last.monotonic));
-            let jumped = wall.since(expected);
-            let mut steps = last.steps;
-            if jumped > STEP {
-                log::warn!(
-                    target: "decnet_lifecycle::sweep",
-                    seconds = jumped.as_secs();
-                    "the wall clock stepped forward; open rows keep their time"
-                );
-                steps.push((jumped, monotonic.saturating_add(context.deadlines.longest())));
-            }
-            steps
-        });
-        steps.retain(|(_, until)| *until > monotonic);
-        let behind = steps.iter().fold(Duration::ZERO, |sum, (by, _)| sum.saturating_add(*by));
-        *seen = Some(Seen { wall, monotonic, steps });
-        wall.minus(behind)
-    }
-
-    /// Fails what is due: rows past their deadline, rows whose future was
-    /// dropped, running rows of hosts that fell silent. Costs as much as there
-    /// is due.
-    pub(crate) async fn sweep(&self, context: &Context) -> Result<Swept, StoreError> {
-        let mut swept = self.past_deadline(context).await?;
-        dropped(context, &mut swept).await?;
-        silent(context, &mut swept).await?;
-        if swept.failed + swept.left > 0 {
-            log::warn!(
-                target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
-            );
-        }
-        Ok(swept)
-    }
-
-    async fn past_deadline(&self, context: &Context) -> Result<Swept, StoreError> {
-        let due = self.due_time(context);
-        let why = |row: &Record| {
-            let deadline = row.deadline().unwrap_or(row.updated_at);
-            let text = match (row.status(), &row.host) {
-                (Status::Pending, _) => format!("nobody started it by {deadline}"),
-                (_, Some(host)) => format!("host {host} did not say how it ended by {deadline}"),
-                (_, None) => format!("it did not end by {deadline}"),
-            };
-            Failure::new(FailureKind::Deadline, &text)
+async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
+    let due = context.due_time();
+    let why = |row: &Record| {
+        let deadline = row.deadline().unwrap_or(row.updated_at);
+        let text = match (row.status(), &row.host) {
+            (Status::Pending, _) => format!("nobody started it by {deadline}"),
+            (_, Some(host)) => format!("host {host} did not say how it ended by {deadline}"),
+            (_, None) => format!("it did not end by {deadline}"),
         };
-        fail_all(context, &Query::new().due_by(due), |_| true, why).await
-    }
+        Failure::new(FailureKind::Deadline, &text)
+    };
+    fail_all(context, &Query::new().due_by(due), |_| true, why).await
 }
 
 /// Fails rows whose future was dropped before its end, unless a worker has

@@ -10,7 +10,6 @@ use crate::journal::Journal;
 use crate::lifecycle::{MasterName, NameError, Owner};
 use crate::store::Store;
 use crate::strategy::{Context, Deadlines, Limits, Parts};
-use crate::sweep::Sweeper;
 
 use super::{Ids, Runner, Shared};
 
@@ -176,13 +175,7 @@ impl RunnerBuilder {
             deadlines,
             limits: self.limits,
         });
-        let shared = Shared {
-            context: Arc::new(context),
-            owner,
-            ids,
-            sweeper: Sweeper::default(),
-            maintenance: self.maintenance,
-        };
+        let shared = Shared { context: Arc::new(context), owner, ids, maintenance: self.maintenance };
         Ok(Runner { shared: Arc::new(shared) })
     }
 }

@@ -15,7 +15,7 @@ use crate::lifecycle::{
 };
 use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
 use crate::strategy::{self, Context, Job};
-use crate::sweep::{self, Sweeper, Swept};
+use crate::sweep::{self, Swept};
 
 mod builder;
 mod explain;
@@ -61,7 +61,6 @@ struct Shared {
     context: Arc<Context>,
     owner: Owner,
     ids: Ids,
-    sweeper: Sweeper,
     maintenance: builder::Maintenance,
 }
 
@@ -196,7 +195,7 @@ impl Runner {
 
     fn new_row(&self, fleet: &FleetConfig, decky: &DeckyName, operation: Operation, terms: &Terms) -> Insert {
         let context = &self.shared.context;
-        let now = context.clock.now();
+        let now = context.deadline_base();
         let host = match fleet.mode {
             Mode::Swarm => fleet.decky(decky).and_then(|decky| decky.host_uuid.clone()),
             Mode::Unihost => None,
@@ -247,7 +246,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the due rows can't be read; the next sweep does.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
-        self.shared.sweeper.sweep(&self.shared.context).await
+        sweep::sweep(&self.shared.context).await
     }
 
     /// Sweeps regularly, and prunes if the builder was told to, for as long

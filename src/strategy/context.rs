@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Progress};
 use crate::fleet_state::FleetState;
 use crate::journal::Journal;
-use crate::lifecycle::HostId;
+use crate::lifecycle::{HostId, Timestamp};
 
 use super::Active;
+use super::clock_steps::ClockSteps;
 
 /// How long a row may stay open, by where it is.
 ///
@@ -95,6 +96,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) active: Arc<Active>,
     pub(crate) heard: Heard,
+    steps: ClockSteps,
     /// One engine call at a time: a compose project has one file.
     pub(crate) engine_gate: AsyncMutex<()>,
     /// One writer of the fleet's state at a time.
@@ -119,6 +121,7 @@ pub(crate) struct Parts {
 impl Context {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
+            steps: ClockSteps::new(&*parts.clock),
             journal: parts.journal,
             engine: parts.engine,
             agents: parts.agents,
@@ -137,6 +140,18 @@ impl Context {
         }
     }
 
+    /// The time by which rows count as due; to be asked for also before a
+    /// deadline is set, see [`ClockSteps`].
+    pub(crate) fn due_time(&self) -> Timestamp {
+        self.steps.due_time(&*self.clock, self.deadlines.longest())
+    }
+
+    /// The wall time to set a deadline from.
+    pub(crate) fn deadline_base(&self) -> Timestamp {
+        self.due_time();
+        self.clock.now()
+    }
+
     /// The lock that keeps calls to one host one at a time.
     pub(crate) fn host_gate(&self, host: &HostId) -> Arc<AsyncMutex<()>> {
         let mut gates = self.host_gates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,6 +165,8 @@ impl Context {
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     hosts: Mutex<BTreeMap<HostId, Duration>>,
+    /// Hosts that name rows in their deltas, and so take each row once.
+    naming: Mutex<BTreeSet<HostId>>,
 }
 
 impl Heard {
@@ -165,6 +182,16 @@ impl Heard {
 
     pub(crate) fn last(&self, host: &HostId) -> Option<Duration> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    }
+
+    /// The host named a row in a delta.
+    pub(crate) fn names_rows(&self, host: &HostId) {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
+    }
+
+    /// Whether the host is known to name rows.
+    pub(crate) fn has_named_rows(&self, host: &HostId) -> bool {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 
     /// The hosts that have been silent since before this time.

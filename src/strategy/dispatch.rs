@@ -3,11 +3,13 @@
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures_lite::FutureExt;
 
 use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
+use crate::fleet::FleetConfig;
 use crate::lifecycle::{Failure, FailureKind, HostId, Lifecycle};
 
 use super::engine_call::{Started, start};
@@ -15,7 +17,8 @@ use super::{Context, Rows, Stage, ending, panic_text};
 
 /// What the agent is told.
 pub(super) enum Message {
-    Deploy(DeployCall),
+    /// The host's deckies; the rows are filled in once they run.
+    Deploy(Arc<FleetConfig>),
     Mutate(MutateCall),
     Teardown(TeardownCall),
 }
@@ -58,7 +61,7 @@ pub(super) async fn to_host(
     if started.is_empty() {
         return;
     }
-    match call(context, &host, &message).await {
+    match call(context, &host, &message, &started).await {
         Ok(()) => {
             context.heard.note(&host, context.clock.monotonic());
             taken(context, started, answered).await;
@@ -88,8 +91,10 @@ async fn taken(context: &Context, started: Started, answered: Answered) {
 }
 
 /// Finds the host and calls its agent. A call that may have arrived is sent
-/// once more, with the same ids: the agent takes each id once.
-async fn call(context: &Context, id: &HostId, message: &Message) -> Result<(), Failure> {
+/// once more, with the same ids, to an agent that takes each id once. To one
+/// that doesn't look at ids it would be a second operation, and that one's
+/// word could be taken for a later row's.
+async fn call(context: &Context, id: &HostId, message: &Message, started: &Started) -> Result<(), Failure> {
     let dispatch = |text: &str| Failure::new(FailureKind::Dispatch, text);
     let host = match context.hosts.find(id).await {
         Ok(Some(host)) => host,
@@ -100,9 +105,11 @@ async fn call(context: &Context, id: &HostId, message: &Message) -> Result<(), F
         }
         Err(error) => return Err(dispatch(&error.to_string())),
     };
-    let first = once(context, &host, message).await;
+    let first = once(context, &host, message, started).await;
     let last = match first {
-        Err(Fault::Agent(AgentError::Unconfirmed { .. })) => once(context, &host, message).await,
+        Err(Fault::Agent(AgentError::Unconfirmed { .. })) if context.heard.has_named_rows(id) => {
+            once(context, &host, message, started).await
+        }
         other => other,
     };
     match last {
@@ -120,11 +127,15 @@ enum Fault {
     Panic(String),
 }
 
-async fn once(context: &Context, host: &Host, message: &Message) -> Result<(), Fault> {
+async fn once(context: &Context, host: &Host, message: &Message, started: &Started) -> Result<(), Fault> {
     let agents = &context.agents;
     let called = async {
         match message {
-            Message::Deploy(call) => agents.deploy(host, call).await,
+            Message::Deploy(config) => {
+                // A row that was cancelled before it ran is not the worker's.
+                let call = DeployCall { config: Arc::clone(config), lifecycle_ids: started.ids() };
+                agents.deploy(host, &call).await
+            }
             Message::Mutate(call) => agents.mutate(host, call).await,
             Message::Teardown(call) => agents.teardown(host, call).await,
         }

@@ -9,7 +9,9 @@ use futures_lite::FutureExt;
 use crate::engine::{Report, Task, Work};
 use crate::fleet::FleetConfig;
 use crate::journal::CommitError;
-use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending, Running, Timestamp};
+use crate::lifecycle::{
+    DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Pending, Running, Timestamp,
+};
 
 use super::{Context, Rows, Stage, ending, panic_text};
 
@@ -35,6 +37,10 @@ impl Started {
         self.rows.keys()
     }
 
+    pub(super) fn ids(&self) -> BTreeMap<DeckyName, LifecycleId> {
+        self.rows.iter().map(|(decky, row)| (decky.clone(), row.id())).collect()
+    }
+
     pub(super) fn into_rows(self) -> impl Iterator<Item = (DeckyName, Lifecycle<Running>)> {
         self.rows.into_iter()
     }
@@ -47,7 +53,7 @@ pub(super) async fn start(
     rows: Rows,
     deadline: impl Fn(Timestamp) -> Timestamp,
 ) -> Started {
-    let at = context.clock.now();
+    let at = context.deadline_base();
     let deckies: Vec<DeckyName> = rows.keys().cloned().collect();
     let steps = rows.into_values().map(|row| row.start(at, deadline(at))).collect();
     let answers = context.journal.commit_all(steps).await;

@@ -18,6 +18,7 @@ use crate::fleet::FleetConfig;
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Pending, ServiceName};
 
 mod active;
+mod clock_steps;
 mod context;
 mod deployed;
 mod dispatch;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::agent::DeployCall;
 use crate::fleet::FleetConfig;
-use crate::lifecycle::{Failure, FailureKind, HostId, Lifecycle};
+use crate::lifecycle::{Failure, FailureKind, HostId};
 
 use super::dispatch::{self, Answered, Message};
 use super::{Context, Rows, ending};
@@ -32,7 +31,6 @@ async fn shard(context: &Context, fleet: &FleetConfig, host: HostId, rows: Rows)
             Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
         return ending::fail_pending(context, rows.into_values().collect(), &failure).await;
     };
-    let lifecycle_ids = rows.iter().map(|(decky, row)| (decky.clone(), Lifecycle::id(row))).collect();
-    let call = DeployCall { config: Arc::new(config), lifecycle_ids };
-    dispatch::to_host(context, host, rows, Message::Deploy(call), Answered::WorkerEndsIt).await;
+    let message = Message::Deploy(Arc::new(config));
+    dispatch::to_host(context, host, rows, message, Answered::WorkerEndsIt).await;
 }

@@ -52,10 +52,12 @@ impl VirtualClock {
         let mut state = self.lock();
         state.wall = state.wall.plus(by);
         state.monotonic = state.monotonic.saturating_add(by);
-        let due: Vec<Waker> =
-            state.sleepers.range(..=(state.monotonic, u64::MAX)).map(|(_, waker)| waker.clone()).collect();
+        // Who is due is off the list, also if nobody polls it now.
+        let from = (state.monotonic.saturating_add(Duration::from_nanos(1)), 0);
+        let later = state.sleepers.split_off(&from);
+        let due = std::mem::replace(&mut state.sleepers, later);
         drop(state);
-        due.into_iter().for_each(Waker::wake);
+        due.into_values().for_each(Waker::wake);
     }
 
     /// Lets time pass up to when the first sleeper wakes; false if nobody
@@ -69,6 +71,12 @@ impl VirtualClock {
         drop(state);
         self.advance(by);
         true
+    }
+
+    /// When the first sleeper wakes, in monotonic time; none if nobody sleeps.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.lock().sleepers.first_key_value().map(|((until, _), _)| *until)
     }
 
     /// Sets the wall clock forward, as an operator would; nobody wakes.

@@ -12,6 +12,8 @@ pub mod conformance;
 mod engine;
 mod faulty;
 mod invariants;
+#[cfg(feature = "redb")]
+pub mod sim;
 mod witness;
 
 pub use agents::{AgentCall, AgentScript, FakeAgents};

@@ -88,7 +88,7 @@ fn a_delta_that_claims_to_be_older_than_the_dispatch_is_stale() {
 #[test]
 fn a_late_delta_of_attempt_one_does_not_seal_attempt_two() {
     let world = World::new();
-    world.agents.script(&host("w1"), [AgentScript::Hang, AgentScript::Hang]);
+    world.agents.script(&host("w1"), [AgentScript::Hang]);
     let first = world.deployed(fleet(&["w1"]));
     assert!(world.told(&first)[0].starts_with("Dispatch"));
     let second = world.deployed(fleet(&["w1"]));
@@ -104,6 +104,40 @@ fn a_late_delta_of_attempt_one_does_not_seal_attempt_two() {
     let third = world.deployed(fleet(&["w1"]));
     assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Applied]);
     assert_eq!(world.told(&third), ["succeeded"]);
+}
+
+/// Found by the simulation: the answer to a beat is lost, the worker sends its
+/// delta again, and by then the decky is being deployed once more.
+#[test]
+fn a_delta_sent_again_does_not_end_the_next_row() {
+    let world = World::new();
+    let first = world.deployed(fleet(&["w1"]));
+    let ended = |seconds| {
+        let mut delta = delta(None, "a", Reported::Succeeded);
+        delta.completed_at = Some(world.clock.now().plus(Duration::from_secs(seconds)));
+        delta
+    };
+    let (said, next, undated) = (ended(1), ended(2), delta(None, "a", Reported::Succeeded));
+    assert_eq!(beat(&world, "w1", &[said.clone()]), [Verdict::Applied]);
+    let second = world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[said, undated]), [Verdict::Stale; 2]);
+    assert_eq!(world.told(&second), ["running"]);
+    assert_eq!(beat(&world, "w1", &[next]), [Verdict::Applied]);
+    assert_eq!([world.told(&first), world.told(&second)], [["succeeded"], ["succeeded"]]);
+}
+
+/// Found by the simulation: a step of the wall clock made the earlier row look
+/// old enough to be forgotten.
+#[test]
+fn a_clock_step_does_not_make_a_late_delta_count() {
+    let world = World::new();
+    world.agents.script(&host("w1"), [AgentScript::Hang]);
+    let first = world.deployed(fleet(&["w1"]));
+    assert!(world.told(&first)[0].starts_with("Dispatch"));
+    world.clock.step_forward(Duration::from_secs(2 * 3_600));
+    let second = world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Stale]);
+    assert_eq!(world.told(&second), ["running"]);
 }
 
 #[test]

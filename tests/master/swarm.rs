@@ -37,6 +37,7 @@ fn a_shard_that_fails_fails_its_own_rows_only() {
 #[test]
 fn a_host_that_hangs_delays_no_other_and_fails_after_two_tries() {
     let world = World::new();
+    world.hears_an_id_from("w1");
     world.agents.script(&host("w1"), [AgentScript::Hang, AgentScript::Hang]);
     let accepted = world.deploy(fleet(&["w1", "w2", ""]));
     let ids: Vec<_> = accepted.ids().values().copied().collect();
@@ -56,6 +57,7 @@ fn a_host_that_hangs_delays_no_other_and_fails_after_two_tries() {
 #[test]
 fn a_call_that_may_have_arrived_is_sent_again_with_the_same_ids() {
     let world = World::new();
+    world.hears_an_id_from("w1");
     let lost = AgentError::Unconfirmed { reason: "connection reset".into() };
     world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
     let ids = world.deployed(fleet(&["w1"]));
@@ -63,6 +65,30 @@ fn a_call_that_may_have_arrived_is_sent_again_with_the_same_ids() {
     let calls = world.agents.calls();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0], calls[1]);
+}
+
+/// Found by the simulation: an agent that does not look at ids runs a second
+/// operation, whose word then ends a later row.
+#[test]
+fn a_call_is_not_sent_again_to_an_agent_that_may_not_take_ids_once() {
+    let world = World::new();
+    let lost = AgentError::Unconfirmed { reason: "connection reset".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
+    let ids = world.deployed(fleet(&["w1"]));
+    assert!(world.told(&ids)[0].starts_with("Dispatch: host w1: no answer"), "{:?}", world.told(&ids));
+    assert_eq!(world.agents.calls().len(), 1);
+}
+
+/// Found by the simulation: its id was in the call all the same.
+#[test]
+fn a_row_cancelled_before_its_shard_is_sent_is_not_the_worker_s() {
+    let world = World::new();
+    let accepted = world.deploy(fleet(&["w1", "w1"]));
+    let ids = accepted.ids().clone();
+    assert_eq!(block_on(world.runner.cancel(ids[&name("a")])).unwrap(), Cancelled::Ended);
+    world.drive(accepted.run());
+    let [AgentCall::Deploy(_, call)] = &world.agents.calls()[..] else { panic!("not one deploy") };
+    assert_eq!(call.lifecycle_ids.iter().collect::<Vec<_>>(), [(&name("b"), &ids[&name("b")])]);
 }
 
 #[test]

@@ -67,6 +67,20 @@ fn a_row_past_its_deadline_fails_at_the_next_sweep_and_not_before() {
     assert!(world.engine.calls().is_empty());
 }
 
+/// Found by the simulation: back and forward between two sweeps look like no
+/// step, and a row made between the two was due too early.
+#[test]
+fn a_row_made_between_a_step_back_and_one_forward_keeps_its_time() {
+    let world = World::new();
+    world.clock.step_back(Duration::from_secs(3_600));
+    let accepted = world.deploy(fleet(&[""]));
+    world.clock.step_forward(Duration::from_secs(3_600));
+    assert_eq!(block_on(world.runner.sweep()).unwrap(), Swept::default());
+    world.clock.advance(Duration::from_secs(30 * 60));
+    assert_eq!(block_on(world.runner.sweep()).unwrap().failed, 1);
+    drop(accepted);
+}
+
 #[test]
 fn a_clock_that_steps_forward_fails_nothing_early() {
     let world = World::new();

@@ -56,6 +56,19 @@ impl World {
         ids
     }
 
+    /// A beat of this host that names a row, as our worker's do.
+    pub fn hears_an_id_from(&self, from: &str) {
+        let delta = Delta {
+            lifecycle_id: Some(LifecycleId::from_u128(7)),
+            decky: name("a"),
+            operation: Operation::Deploy,
+            report: Reported::Running,
+            completed_at: None,
+        };
+        let verdicts = block_on(self.runner.apply_deltas(&host(from), &[delta])).unwrap();
+        assert_eq!(verdicts, [Verdict::Unknown]);
+    }
+
     /// Polls a future to its end, moving time whenever it waits for that.
     pub fn drive<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);

@@ -1,0 +1,84 @@
+//! The simulated master's own engine.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_lite::FutureExt;
+
+use crate::engine::{Engine, Report, Work};
+use crate::lifecycle::{Failure, FailureKind, LifecycleId};
+
+use super::dice::Dice;
+use super::network::Network;
+
+/// An engine that succeeds mostly, and otherwise does what engines do.
+#[derive(Debug)]
+pub(super) struct SimEngine {
+    pub(super) net: Arc<Network>,
+    pub(super) boasts: bool,
+    /// What really succeeded.
+    pub(super) did: Mutex<BTreeSet<LifecycleId>>,
+}
+
+impl SimEngine {
+    pub(super) fn new(net: Arc<Network>, boasts: bool) -> Self {
+        Self { net, boasts, did: Mutex::default() }
+    }
+
+    pub(super) fn did(&self, id: LifecycleId) -> bool {
+        self.did.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    fn dice(&self) -> &Dice {
+        &self.net.dice
+    }
+
+    async fn play(&self, work: &Work) -> Result<Report, Failure> {
+        let dice = self.dice();
+        let kind = FailureKind::Engine;
+        if dice.percent(3) {
+            std::panic::resume_unwind(Box::new("scripted panic"));
+        }
+        if dice.percent(5) {
+            return Err(Failure::new(kind, "no daemon"));
+        }
+        let mut report = Report::new();
+        for (decky, task) in &work.deckies {
+            let takes = dice.up_to(Duration::from_secs(120));
+            match dice.below(100) {
+                0..70 => {
+                    work.clock.sleep(takes).await;
+                    self.did.lock().unwrap_or_else(PoisonError::into_inner).insert(task.id);
+                    report.succeeded(decky.clone());
+                }
+                70..82 if self.boasts => report.succeeded(decky.clone()),
+                70..82 => report.failed(decky.clone(), Failure::new(kind, "no such image")),
+                82..90 => {}
+                90..98 => {
+                    let bored = work.clock.sleep(Duration::from_secs(4 * 60 * 60));
+                    work.cancelled(decky).or(bored).await;
+                    report.failed(decky.clone(), Failure::new(FailureKind::Cancelled, "stopped"));
+                }
+                _ => std::future::pending().await,
+            }
+        }
+        Ok(report)
+    }
+}
+
+#[async_trait]
+impl Engine for SimEngine {
+    async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(work).await
+    }
+
+    async fn mutate(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(work).await
+    }
+
+    async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
+        self.play(work).await
+    }
+}

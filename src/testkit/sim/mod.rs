@@ -1,0 +1,116 @@
+//! The whole master with fake workers, on virtual time, on one thread, from
+//! one seed.
+//!
+//! [`simulate`] plays one schedule: requests, cancels, an engine and workers
+//! that are slow, fail, hang and crash, a network that loses, delays, doubles
+//! and reorders, a clock that steps, a disk that fails and lies, crashes of
+//! the master between any two polls. All the while [`Invariants`] must hold,
+//! nothing acknowledged may be lost, and once the weather is fair every row
+//! must end. The same seed gives the same schedule, poll by poll.
+//!
+//! `examples/simulate.rs` plays as many as you like.
+
+mod dice;
+mod disk;
+mod engine;
+mod executor;
+mod network;
+mod play;
+mod worker;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use disk::{DiskCall, DiskHandle, Honesty, SimDisk, apply, tear};
+pub use executor::Executor;
+
+#[allow(unused_imports, reason = "for the module's documentation")]
+use super::Invariants;
+
+/// How rough a schedule is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Weather {
+    /// How many things happen, from a request to a crash.
+    pub events: u32,
+    /// Whether the disk does what it says.
+    pub disk: Honesty,
+    /// Something wrong on purpose, to see that it is found.
+    pub planted: Option<Planted>,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self { events: 60, disk: Honesty::Honest, planted: None }
+    }
+}
+
+/// Something wrong on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Planted {
+    /// The disk lies, and the checks aren't told.
+    UnknownLies,
+    /// The engine says that what failed succeeded.
+    EngineBoasts,
+    /// Nobody sweeps.
+    NoSweeps,
+}
+
+/// What a schedule came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Played {
+    /// Rows accepted.
+    pub rows: u64,
+    /// Of them, how many succeeded.
+    pub succeeded: u64,
+    /// Changes committed.
+    pub changes: u64,
+    /// Crashes of the master.
+    pub crashes: u64,
+    /// Times that the store closed for good, or would not open.
+    pub store_losses: u64,
+    /// Polls of tasks.
+    pub polls: u64,
+    /// How much time went by on the virtual clock.
+    pub time: Duration,
+    /// Equal for equal schedules.
+    pub trace: u64,
+}
+
+/// A schedule that broke something. [`simulate`] with the same seed and
+/// weather breaks it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}, after {polls} polls: {what}")]
+pub struct Broken {
+    /// The seed.
+    pub seed: u64,
+    /// How far it got.
+    pub polls: u64,
+    /// What broke.
+    pub what: String,
+}
+
+/// Plays the schedule of a seed.
+///
+/// ```
+/// use decnet_lifecycle::testkit::sim::{Weather, simulate};
+///
+/// let weather = Weather::default();
+/// assert_eq!(simulate(1, &weather)?, simulate(1, &weather)?);
+/// # Ok::<(), decnet_lifecycle::testkit::sim::Broken>(())
+/// ```
+///
+/// # Errors
+/// [`Broken`] says what broke.
+pub fn simulate(seed: u64, weather: &Weather) -> Result<Played, Broken> {
+    play::Play::new(seed, *weather).run()
+}
+
+impl fmt::Display for Played {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, succeeded, changes, crashes, .. } = self;
+        write!(f, "{rows} rows, {succeeded} succeeded, {changes} changes, {crashes} crashes")
+    }
+}

@@ -1,0 +1,214 @@
+//! A network between the master and its workers that loses, delays, doubles
+//! and reorders.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_lite::FutureExt;
+
+use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
+use crate::clock::Clock;
+use crate::heartbeat::{Delta, Reported, Verdict};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation};
+use crate::runner::Runner;
+use crate::testkit::{VirtualClock, Witness};
+
+use super::dice::Dice;
+use super::executor::Executor;
+use super::worker::{Kind, Worker};
+
+/// The group of the master's tasks.
+pub(super) const MASTER: usize = 0;
+/// The group of what is on its way.
+pub(super) const ON_ITS_WAY: usize = 1;
+/// The first worker's group.
+pub(super) const WORKERS: usize = 2;
+
+/// How often a worker beats.
+pub(super) const BEAT: Duration = Duration::from_secs(30);
+
+pub(super) struct Network {
+    pub(super) executor: Executor,
+    pub(super) dice: Dice,
+    pub(super) clock: Arc<VirtualClock>,
+    pub(super) workers: BTreeMap<HostId, Arc<Worker>>,
+    pub(super) witness: Arc<Witness>,
+    /// The master, while it is up and has recovered.
+    pub(super) master: Mutex<Option<Runner>>,
+    /// Ids to lie about in forged deltas.
+    pub(super) ids: Mutex<Vec<(LifecycleId, DeckyName, Option<HostId>)>>,
+    /// What should not have happened.
+    pub(super) wrong: Mutex<Vec<String>>,
+    pub(super) fair: AtomicBool,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Whether something goes wrong now; never once the weather is fair.
+    fn mishap(&self, percent: u64) -> bool {
+        !self.fair.load(Ordering::Relaxed) && self.dice.percent(percent)
+    }
+
+    async fn travel(&self) {
+        let longest = if self.mishap(10) { 100_000 } else { 500 };
+        self.clock.sleep(self.dice.up_to(Duration::from_millis(longest))).await;
+    }
+
+    pub(super) fn complain(&self, what: String) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    fn world(&self) -> (&Executor, &Dice, &Arc<VirtualClock>) {
+        (&self.executor, &self.dice, &self.clock)
+    }
+
+    /// One call to a worker's agent, there and back.
+    async fn call(
+        self: &Arc<Self>,
+        host: &Host,
+        work: Vec<(LifecycleId, DeckyName, Operation)>,
+    ) -> Result<(), AgentError> {
+        let worker = self.workers.get(&host.id).cloned();
+        let worker = worker.ok_or_else(|| AgentError::Unreachable { reason: "no such worker".to_owned() })?;
+        self.travel().await;
+        if self.mishap(8) {
+            return Err(AgentError::Unreachable { reason: "connection refused".to_owned() });
+        }
+        if self.mishap(8) {
+            return std::future::pending().await;
+        }
+        if !worker.is_up() {
+            return Err(AgentError::Unreachable { reason: "the worker is down".to_owned() });
+        }
+        if self.mishap(5) {
+            return Err(AgentError::Refused { reason: "disk full".to_owned() });
+        }
+        for (id, decky, operation) in &work {
+            worker.take(self.world(), *id, decky.clone(), *operation);
+        }
+        if worker.kind == Kind::Ours && self.mishap(8) {
+            // The same request once more, later. What runs each request it
+            // gets, as the original's agent does, can't be helped here.
+            let (net, worker) = (Arc::clone(self), worker);
+            self.executor.spawn(ON_ITS_WAY, async move {
+                net.travel().await;
+                if worker.is_up() {
+                    for (id, decky, operation) in work {
+                        worker.take(net.world(), id, decky, operation);
+                    }
+                }
+            });
+        }
+        self.travel().await;
+        if self.mishap(10) {
+            return Err(AgentError::Unconfirmed { reason: "connection reset".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A worker's life: a beat now and then, until it is dropped.
+    pub(super) async fn beats(self: Arc<Self>, worker: Arc<Worker>) {
+        loop {
+            self.clock.sleep(BEAT).await;
+            let waiting = worker.waiting();
+            let deltas: Vec<Delta> = waiting.iter().map(|(_, delta)| delta.clone()).collect();
+            let answer = self.beat(&worker.host, deltas);
+            let too_late = async {
+                self.clock.sleep(Duration::from_secs(20)).await;
+                None
+            };
+            let Some(verdicts) = answer.or(too_late).await else { continue };
+            let settled: Vec<u64> = waiting.iter().zip(&verdicts).map(|((number, _), _)| *number).collect();
+            worker.settle(&settled);
+        }
+    }
+
+    async fn beat(self: &Arc<Self>, host: &HostId, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+        self.travel().await;
+        if self.mishap(10) {
+            return None;
+        }
+        if self.mishap(8) {
+            let (net, host, again) = (Arc::clone(self), host.clone(), deltas.clone());
+            self.executor.spawn(ON_ITS_WAY, async move {
+                net.travel().await;
+                let _ = net.deliver(&host, again).await;
+            });
+        }
+        if self.mishap(5) {
+            self.forge(host);
+        }
+        let verdicts = self.deliver(host, deltas).await;
+        self.travel().await;
+        if self.mishap(10) { None } else { verdicts }
+    }
+
+    /// Hands a beat to the master as it is now; a crash of it loses the beat.
+    async fn deliver(self: &Arc<Self>, host: &HostId, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+        let runner = self.master.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (reply, answer) = async_channel::bounded(1);
+        let (witness, host) = (Arc::clone(&self.witness), host.clone());
+        self.executor.spawn(MASTER, async move {
+            witness.heard(&host, &deltas);
+            let _ = reply.try_send(runner.apply_deltas(&host, &deltas).await);
+        });
+        answer.recv().await.ok()?.ok()
+    }
+
+    /// A beat of this host that claims success for another host's row.
+    fn forge(self: &Arc<Self>, host: &HostId) {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((id, decky, owner)) = ids.get(self.dice.index(ids.len())).cloned() else { return };
+        drop(ids);
+        if owner.as_ref() == Some(host) {
+            return;
+        }
+        let (net, host) = (Arc::clone(self), host.clone());
+        self.executor.spawn(ON_ITS_WAY, async move {
+            for operation in [Operation::Deploy, Operation::Mutate, Operation::Teardown] {
+                let report = Reported::Succeeded;
+                let delta = Delta {
+                    lifecycle_id: Some(id),
+                    decky: decky.clone(),
+                    operation,
+                    report,
+                    completed_at: None,
+                };
+                let verdicts = net.deliver(&host, vec![delta]).await.unwrap_or_default();
+                if verdicts.contains(&Verdict::Applied) {
+                    net.complain(format!("a forged delta of host {host} for row {id} was applied"));
+                }
+            }
+        });
+    }
+}
+
+/// The agents of the simulated workers.
+#[derive(Debug)]
+pub(super) struct SimAgents(pub(super) Arc<Network>);
+
+#[async_trait]
+impl Agents for SimAgents {
+    async fn deploy(&self, host: &Host, call: &DeployCall) -> Result<(), AgentError> {
+        let ids = call.lifecycle_ids.iter();
+        let work = ids.map(|(decky, id)| (*id, decky.clone(), Operation::Deploy)).collect();
+        self.0.call(host, work).await
+    }
+
+    async fn mutate(&self, host: &Host, call: &MutateCall) -> Result<(), AgentError> {
+        self.0.call(host, vec![(call.lifecycle_id, call.decky.clone(), Operation::Mutate)]).await
+    }
+
+    async fn teardown(&self, host: &Host, _call: &TeardownCall) -> Result<(), AgentError> {
+        self.0.call(host, Vec::new()).await
+    }
+}

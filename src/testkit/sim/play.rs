@@ -1,0 +1,501 @@
+//! One schedule: what happens when, and what must hold.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+
+use crate::agent::{Host, StaticHosts};
+use crate::bus::{Bus, Event, NullBus};
+use crate::clock::Clock;
+use crate::fleet::FleetConfig;
+use crate::fleet_state::MemoryFleetState;
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status};
+use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
+use crate::store::{OpenError, Overlap, Query, RedbStore, Store};
+use crate::strategy::Deadlines;
+use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
+
+use super::dice::Dice;
+use super::engine::SimEngine;
+use super::network::{MASTER, Network, SimAgents, WORKERS};
+use super::worker::{Kind, Worker};
+use super::{Broken, Executor, Honesty, Planted, Played, SimDisk, Weather, tear};
+
+/// Deckies by the place of their host; place 3 is the master itself.
+const DECKIES: usize = 10;
+const HOSTS: usize = 3;
+
+pub(super) struct Play {
+    seed: u64,
+    weather: Weather,
+    dice: Dice,
+    executor: Executor,
+    clock: Arc<VirtualClock>,
+    net: Arc<Network>,
+    engine: Arc<SimEngine>,
+    state: Arc<MemoryFleetState>,
+    fleet: FleetConfig,
+    disk: SimDisk,
+    store: Option<Arc<RedbStore>>,
+    writer_ended: Arc<AtomicBool>,
+    witness: Arc<Witness>,
+    invariants: Invariants,
+    /// Rows whose acceptance was told, with the time they were accepted at.
+    told: Arc<Mutex<BTreeMap<LifecycleId, Duration>>>,
+    /// Whether the wall clock steps in this schedule.
+    steps: bool,
+    stepped_back: Duration,
+    played: Played,
+}
+
+impl Play {
+    pub(super) fn new(seed: u64, weather: Weather) -> Self {
+        let dice = Dice::new(seed);
+        let executor = Executor::new(seed);
+        let clock = Arc::new(VirtualClock::new());
+        let disk = SimDisk::new();
+        let empty: Arc<dyn Store> = Arc::new(crate::store::MemoryStore::new());
+        let witness = Witness::new(empty);
+        let workers = (0..HOSTS).filter_map(|place| {
+            let kind = if place == 2 { Kind::Original } else { Kind::Ours };
+            let skew = i64::try_from(dice.below(200)).unwrap_or(0) - 100;
+            let host = HostId::parse(&format!("w{place}")).ok()?;
+            Some((host.clone(), Arc::new(Worker::new(host, kind, WORKERS + place, skew))))
+        });
+        let net = Arc::new(Network {
+            executor: executor.clone(),
+            dice: dice.clone(),
+            clock: Arc::clone(&clock),
+            workers: workers.collect(),
+            witness: Arc::clone(&witness),
+            master: Mutex::new(None),
+            ids: Mutex::default(),
+            wrong: Mutex::default(),
+            fair: AtomicBool::new(false),
+        });
+        let boasts = weather.planted == Some(Planted::EngineBoasts);
+        Self {
+            seed,
+            weather,
+            engine: Arc::new(SimEngine::new(Arc::clone(&net), boasts)),
+            invariants: Invariants::new().with_witness(Arc::clone(&witness)),
+            dice,
+            executor,
+            clock,
+            net,
+            state: Arc::default(),
+            fleet: fleet(),
+            disk,
+            store: None,
+            writer_ended: Arc::default(),
+            witness,
+            told: Arc::default(),
+            steps: seed.is_multiple_of(2),
+            stepped_back: Duration::ZERO,
+            played: Played::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Played, Broken> {
+        let begun = self.clock.monotonic();
+        if let Err(Breach(what)) = self.play() {
+            return Err(Broken { seed: self.seed, polls: self.executor.polls(), what });
+        }
+        self.played.polls = self.executor.polls();
+        self.played.time = self.clock.monotonic().saturating_sub(begun);
+        self.played.trace = self.executor.trace();
+        Ok(self.played)
+    }
+
+    fn play(&mut self) -> Result<(), Breach> {
+        let lies = match self.weather.planted {
+            Some(Planted::UnknownLies) => Honesty::Lies,
+            _ => self.weather.disk,
+        };
+        self.disk.set_honesty(lies, self.seed);
+        self.start_workers();
+        self.start_master()?;
+        for _ in 0..self.weather.events {
+            let longest = Duration::from_secs(if self.dice.percent(10) { 3_600 } else { 120 });
+            self.pass(self.dice.up_to(longest));
+            // What comes next comes in the middle of what goes on.
+            for _ in 0..self.dice.below(40) {
+                self.executor.poll_one();
+            }
+            self.happen()?;
+            self.check()?;
+        }
+        self.fair_weather()
+    }
+
+    fn happen(&mut self) -> Result<(), Breach> {
+        match self.dice.below(100) {
+            0..50 => self.ask(),
+            50..60 => self.cancel(),
+            60..66 => self.crash_master()?,
+            66..74 => self.crash_worker(),
+            74..80 if self.steps => self.step_clock(),
+            80..88 => {
+                let kind =
+                    if self.dice.percent(50) { io::ErrorKind::Other } else { io::ErrorKind::StorageFull };
+                self.disk.fail(self.disk.calls() + self.dice.below(60), 1 + self.dice.below(3), kind);
+            }
+            _ => {}
+        }
+        if self.writer_ended.load(Ordering::Relaxed) {
+            // The store closed for good: an operator starts the master anew.
+            self.played.store_losses += 1;
+            self.crash_master()?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, and everybody do what they have to.
+    fn pass(&self, time: Duration) {
+        let until = self.clock.monotonic().saturating_add(time);
+        loop {
+            while self.executor.poll_one() {}
+            match self.clock.next_wake() {
+                Some(wake) if wake <= until => drop(self.clock.advance_to_next()),
+                _ => break,
+            }
+        }
+        self.clock.advance(until.saturating_sub(self.clock.monotonic()));
+    }
+
+    fn start_workers(&self) {
+        for worker in self.net.workers.values() {
+            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+        }
+    }
+
+    fn start_master(&mut self) -> Result<(), Breach> {
+        let (store, writer) = match open(&self.disk) {
+            Ok(opened) => opened,
+            // A disk that lied may leave a file that doesn't open; one that
+            // fails lets it be opened later.
+            Err(error) if self.weather.disk == Honesty::Lies => {
+                log::debug!(target: "decnet_lifecycle::sim", error:% = error; "restored from nothing");
+                self.played.store_losses += 1;
+                self.disk = SimDisk::new();
+                self.forget();
+                return self.start_master();
+            }
+            Err(error) => {
+                self.played.store_losses += 1;
+                self.disk = self.disk.power_cut(&mut |unsynced| unsynced.clear());
+                open(&self.disk)
+                    .map_err(|again| Breach(format!("the store does not open: {error}, then {again}")))?
+            }
+        };
+        let store = Arc::new(store);
+        self.writer_ended = Arc::default();
+        let ended = Arc::clone(&self.writer_ended);
+        self.executor.spawn(MASTER, async move {
+            writer.await;
+            ended.store(true, Ordering::Relaxed);
+        });
+        self.witness.reopened(Arc::clone(&store) as Arc<dyn Store>);
+        let hosts =
+            self.net.workers.keys().map(|id| Host { id: id.clone(), address: String::new(), pins: vec![] });
+        let agents = self.witness.agents(Arc::new(SimAgents(Arc::clone(&self.net))));
+        let watch = Arc::new(EarlyWatch { net: Arc::clone(&self.net), told: Arc::clone(&self.told) });
+        let runner =
+            Runner::builder(Arc::clone(&store) as Arc<dyn Store>, self.witness.engine(self.engine.clone()))
+                .bus(self.witness.bus(watch))
+                .swarm(agents, Arc::new(StaticHosts::new(hosts)))
+                .clock(self.clock.clone())
+                .fleet_state(self.state.clone())
+                .seed(self.dice.below(u64::MAX))
+                .sweep_every(Duration::from_secs(60))
+                .build()
+                .map_err(|error| Breach(error.to_string()))?;
+        self.store = Some(store);
+        let (net, clock, planted) = (Arc::clone(&self.net), Arc::clone(&self.clock), self.weather.planted);
+        self.executor.spawn(MASTER, async move {
+            while runner.recover().await.is_err() {
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+            *net.master.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner.clone());
+            if planted != Some(Planted::NoSweeps) {
+                runner.maintain().await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Cuts the master's power, and gives it back.
+    fn crash_master(&mut self) -> Result<(), Breach> {
+        self.played.crashes += 1;
+        let mut random = self.dice.rng();
+        let disk = self.disk.power_cut(&mut |unsynced| tear(unsynced, &mut random));
+        self.disk = disk;
+        *self.net.master.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.executor.kill(MASTER);
+        self.store = None;
+        // Deadlines are the wall's, the age of rows is measured anew.
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values_mut()
+            .for_each(|at| *at = Duration::ZERO);
+        if self.weather.planted != Some(Planted::UnknownLies) {
+            self.disk.set_honesty(self.weather.disk, self.dice.below(u64::MAX));
+        }
+        if self.weather.disk == Honesty::Lies {
+            self.forget();
+        }
+        self.start_master()
+    }
+
+    /// After a disk that lied nothing is known of what was.
+    fn forget(&mut self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.invariants = Invariants::new();
+    }
+
+    fn crash_worker(&self) {
+        let workers: Vec<&Arc<Worker>> = self.net.workers.values().collect();
+        let Some(worker) = workers.get(self.dice.index(workers.len())) else { return };
+        if worker.is_up() {
+            worker.crash(&self.executor);
+        } else {
+            worker.restart(self.clock.now());
+            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+        }
+    }
+
+    fn step_clock(&mut self) {
+        let by = self.dice.up_to(Duration::from_secs(2 * 3_600));
+        if self.dice.percent(50) {
+            self.clock.step_forward(by);
+        } else {
+            self.clock.step_back(by);
+            self.stepped_back = self.stepped_back.saturating_add(by);
+        }
+    }
+
+    /// A client asks for something, and may spawn the work or forget it.
+    fn ask(&self) {
+        let Some(runner) = self.net.master.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return;
+        };
+        let names: Vec<DeckyName> = self.fleet.names().cloned().collect();
+        let some: Vec<DeckyName> = names.iter().filter(|_| self.dice.percent(40)).cloned().collect();
+        let one = names.get(self.dice.index(names.len())).cloned();
+        let overlap = if self.dice.percent(30) { Overlap::Supersede } else { Overlap::Reject };
+        let (fleet, choice) = (self.fleet.clone(), self.dice.below(10));
+        let (forgets, drops_at) = (self.dice.percent(5), self.dice.percent(5).then(|| self.dice.below(30)));
+        let (told, net) = (Arc::clone(&self.told), Arc::clone(&self.net));
+        self.executor.spawn(MASTER, async move {
+            let accepted = match choice {
+                0..6 => runner.accept_deploy(DeployRequest::new(fleet).only(some).overlap(overlap)).await,
+                6..8 => {
+                    let (Some(decky), Ok(service)) = (one, ServiceName::parse("ftp")) else { return };
+                    runner
+                        .accept_mutate(MutateRequest::new(fleet, decky, vec![service]).overlap(overlap))
+                        .await
+                }
+                _ => runner.accept_teardown(TeardownRequest::new(fleet, some).overlap(overlap)).await,
+            };
+            let Ok(accepted) = accepted else { return };
+            let now = net.clock.monotonic();
+            told.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(accepted.ids().values().map(|id| (*id, now)));
+            remember(&net, accepted.ids().values().copied().collect(), &runner).await;
+            if forgets {
+                return;
+            }
+            match drops_at {
+                None => accepted.run().await,
+                Some(polls) => {
+                    let mut run = std::pin::pin!(accepted.run());
+                    for _ in 0..polls {
+                        if futures_lite::future::poll_once(&mut run).await.is_some() {
+                            return;
+                        }
+                        net.clock.sleep(Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        });
+    }
+
+    fn cancel(&self) {
+        let ids = self.net.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = ids.len().saturating_sub(12);
+        let place = recent + self.dice.index(ids.len().saturating_sub(recent));
+        let Some((id, ..)) = ids.get(place).cloned() else { return };
+        drop(ids);
+        let Some(runner) = self.net.master.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return;
+        };
+        self.executor.spawn(MASTER, async move { drop(runner.cancel(id).await) });
+    }
+
+    /// Everything heals; after a while every row must have ended.
+    fn fair_weather(&mut self) -> Result<(), Breach> {
+        self.net.fair.store(true, Ordering::Relaxed);
+        self.disk.fail(u64::MAX, 0, io::ErrorKind::Other);
+        if self.writer_ended.load(Ordering::Relaxed) {
+            self.crash_master()?;
+        }
+        for worker in self.net.workers.values().filter(|worker| !worker.is_up()) {
+            worker.restart(self.clock.now());
+            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+        }
+        let deadlines = Deadlines::default();
+        let patience = (deadlines.queue + deadlines.run + 2 * deadlines.dispatch + deadlines.silence) * 2;
+        let mut left = patience.saturating_add(self.stepped_back);
+        let step = Duration::from_secs(600);
+        while !left.is_zero() {
+            self.pass(step.min(left));
+            left = left.saturating_sub(step);
+            if block_on(self.open_rows())?.is_empty() && self.net.master_is_up() {
+                break;
+            }
+        }
+        self.check()?;
+        let open = block_on(self.open_rows())?;
+        if let Some(row) = open.first() {
+            return Err(Breach(format!("{} rows never end, first of them {row:?}", open.len())));
+        }
+        let store = self.store()?;
+        let rows = block_on(rows_of(&*store, &Query::new()))?;
+        self.played.rows = rows.len() as u64;
+        self.played.succeeded = rows.iter().filter(|row| row.status() == Status::Succeeded).count() as u64;
+        self.played.changes = rows.iter().map(|row| row.revision.get()).max().unwrap_or(0);
+        rows.iter()
+            .for_each(|row| self.executor.note(row.revision.get() ^ (row.updated_at.as_micros() as u64)));
+        Ok(())
+    }
+
+    fn store(&self) -> Result<Arc<RedbStore>, Breach> {
+        self.store.clone().ok_or_else(|| Breach("the master has no store".to_owned()))
+    }
+
+    async fn open_rows(&self) -> Result<Vec<Record>, Breach> {
+        rows_of(&*self.store()?, &Query::new().open()).await
+    }
+
+    fn check(&mut self) -> Result<(), Breach> {
+        let store = self.store()?;
+        if let Some(wrong) = self.net.wrong.lock().unwrap_or_else(PoisonError::into_inner).first() {
+            return Err(Breach(wrong.clone()));
+        }
+        if self.writer_ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        block_on(self.invariants.check(&*store))?;
+        let rows = block_on(rows_of(&*store, &Query::new()))?;
+        for id in self.told.lock().unwrap_or_else(PoisonError::into_inner).keys() {
+            if rows.binary_search_by(|row| id.cmp(&row.id)).is_err() {
+                return Err(Breach(format!("row {id} was acknowledged and is lost")));
+            }
+        }
+        rows.iter().filter(|row| row.status() == Status::Succeeded).try_for_each(|row| self.is_true(row))
+    }
+
+    /// Whether a row that says so has really succeeded.
+    ///
+    /// A worker that names no rows is believed by the age of earlier rows; a
+    /// clock that steps and a master that restarts take that away together.
+    fn is_true(&self, row: &Record) -> Result<(), Breach> {
+        let really =
+            match &row.host {
+                None => self.engine.did(row.id),
+                Some(_) if row.operation == Operation::Teardown => true,
+                Some(host) => self.net.workers.get(host).is_some_and(|worker| {
+                    worker.did(row.id) || (worker.kind == Kind::Original && self.steps)
+                }),
+            };
+        if really {
+            Ok(())
+        } else {
+            Err(Breach(format!("row {} says succeeded and has not: {row:?}", row.id)))
+        }
+    }
+}
+
+impl Network {
+    fn master_is_up(&self) -> bool {
+        self.master.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+type Opened = (RedbStore, Pin<Box<dyn Future<Output = ()> + Send>>);
+
+fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
+    let disk = disk.clone();
+    let (store, writer) = RedbStore::simulated(move || disk.handle())?;
+    Ok((store, Box::pin(writer)))
+}
+
+async fn remember(net: &Network, ids: Vec<LifecycleId>, runner: &Runner) {
+    let rows = runner.get(&ids).await.unwrap_or_default();
+    let known = rows.into_iter().map(|row| (row.id, row.decky, row.host));
+    net.ids.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+}
+
+async fn rows_of(store: &dyn Store, query: &Query) -> Result<Vec<Record>, Breach> {
+    let mut rows = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.query(&query.clone().limit(Query::MAX_LIMIT).after(after)).await?;
+        rows.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            return Ok(rows);
+        }
+    }
+}
+
+/// A bus that sees whether a deadline failed a row before its time, whatever
+/// the wall clock did.
+#[derive(Debug)]
+struct EarlyWatch {
+    net: Arc<Network>,
+    told: Arc<Mutex<BTreeMap<LifecycleId, Duration>>>,
+}
+
+impl Bus for EarlyWatch {
+    fn publish(&self, event: &Event) {
+        NullBus.publish(event);
+        let Some(text) = event.error.as_deref().filter(|text| text.starts_with("Deadline: ")) else { return };
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&event.lifecycle_id).copied();
+        // A row that an earlier start of the master made carries no age.
+        let Some(accepted) = told.filter(|at| !at.is_zero()) else { return };
+        let age = self.net.clock.monotonic().saturating_sub(accepted);
+        let deadlines = Deadlines::default();
+        if age.saturating_add(Duration::from_secs(1)) < deadlines.queue.min(deadlines.run) {
+            self.net.complain(format!("row {} failed at the age of {age:?}: {text}", event.lifecycle_id));
+        }
+    }
+}
+
+/// Three workers with three deckies each or two, and some of the master's own.
+fn fleet() -> FleetConfig {
+    let host = |place: usize| (place % (HOSTS + 1) < HOSTS).then(|| format!("w{}", place % (HOSTS + 1)));
+    let deckies: Vec<serde_json::Value> = (0..DECKIES)
+        .map(|place| {
+            serde_json::json!({
+                "name": format!("d{place}"), "ip": format!("192.0.2.{}", 10 + place), "services": ["ssh"],
+                "distro": "debian", "base_image": "debian:12", "hostname": "srv", "host_uuid": host(place),
+            })
+        })
+        .collect();
+    let fleet = serde_json::json!({
+        "mode": "swarm", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
+        "deckies": deckies,
+    });
+    match FleetConfig::from_json(fleet.to_string().as_bytes()) {
+        Ok(fleet) => fleet,
+        Err(error) => unreachable!("the simulated fleet is sound: {error}"),
+    }
+}
