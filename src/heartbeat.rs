@@ -76,9 +76,6 @@ pub(crate) async fn apply(
 ) -> Result<Vec<Verdict>, StoreError> {
     context.heard.note(host, context.clock.monotonic());
     let taken = deltas.get(..context.limits.deltas.min(deltas.len())).unwrap_or_default();
-    if taken.iter().any(|delta| delta.lifecycle_id.is_some()) {
-        context.heard.names_rows(host);
-    }
     let mut found = Found::read(context, host, taken).await?;
     let mut verdicts = vec![Verdict::Malformed; deltas.len()];
     let mut places = Vec::new();
@@ -175,7 +172,11 @@ impl Found {
         let Some(record) = named.cloned() else {
             return Ok(Judged::Says(Verdict::Unknown));
         };
-        if let Some(word) = refused(&record, host, delta) {
+        let refused = refused(&record, host, delta);
+        if delta.lifecycle_id.is_some() && !matches!(refused, Some(Verdict::WrongHost | Verdict::Malformed)) {
+            context.heard.names_rows(host);
+        }
+        if let Some(word) = refused {
             return Ok(Judged::Says(word));
         }
         if delta.lifecycle_id.is_none() && self.may_be_late(context, &record, delta).await? {

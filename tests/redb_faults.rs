@@ -2,70 +2,10 @@
 //! nothing acknowledged is lost.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 
+use decnet_lifecycle::testkit::sim::SimDisk;
 use decnet_lifecycle::*;
 use futures_lite::future::block_on;
-
-/// A disk in memory that fails from its n-th writing call on, as a device
-/// that has gone does; what was synced before stays.
-#[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: Vec<u8>,
-    synced: Vec<u8>,
-    calls: u64,
-    fail_at: Option<(u64, io::ErrorKind)>,
-}
-
-impl Disk {
-    fn writing<T>(&self, work: impl FnOnce(&mut State) -> T) -> io::Result<T> {
-        let mut state = self.0.lock().unwrap();
-        state.calls += 1;
-        match state.fail_at {
-            Some((at, kind)) if state.calls >= at => Err(io::Error::new(kind, "injected")),
-            _ => Ok(work(&mut state)),
-        }
-    }
-
-    /// The disk as it comes back after a power cut.
-    fn after_power_cut(&self) -> Self {
-        let synced = self.0.lock().unwrap().synced.clone();
-        Self(Arc::new(Mutex::new(State { bytes: synced.clone(), synced, ..State::default() })))
-    }
-
-    fn calls(&self) -> u64 {
-        self.0.lock().unwrap().calls
-    }
-}
-
-impl redb::StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().bytes.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&state.bytes[start..start + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.writing(|state| state.bytes.resize(usize::try_from(len).unwrap(), 0))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.writing(|state| state.synced = state.bytes.clone())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.writing(|state| state.bytes[start..start + data.len()].copy_from_slice(data))
-    }
-}
 
 fn insert(number: u64) -> Change {
     let at = Timestamp::from_micros(1_767_225_600_000_000);
@@ -105,8 +45,8 @@ fn workload(store: &RedbStore) -> (u64, bool) {
 
 #[test]
 fn every_nth_io_error_is_typed_and_loses_nothing_acknowledged() {
-    let begin = Disk::default();
-    let store = RedbStore::with_backend(begin.clone()).unwrap();
+    let begin = SimDisk::new();
+    let store = RedbStore::with_backend(begin.handle()).unwrap();
     let opened = begin.calls();
     assert_eq!(workload(&store), (12, false));
     let calls = begin.calls();
@@ -114,16 +54,17 @@ fn every_nth_io_error_is_typed_and_loses_nothing_acknowledged() {
     let (mut doubts, mut landed) = (0, 0);
     for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
         for n in opened + 1..=calls {
-            let disk = Disk::default();
-            let store = RedbStore::with_backend(disk.clone()).unwrap();
-            disk.0.lock().unwrap().fail_at = Some((n, kind));
+            let disk = SimDisk::new();
+            let store = RedbStore::with_backend(disk.handle()).unwrap();
+            disk.fail(n, u64::MAX, kind);
             let (acknowledged, doubt) = workload(&store);
             assert!(acknowledged < 12, "call {n} failed unnoticed");
             // A store over a backend can't be opened anew: it closes for good.
             let again = block_on(store.commit(Batch::per_row(vec![insert(900)])));
             assert!(matches!(again, Err(StoreError::Closed { .. })), "{again:?}");
             drop(store);
-            let store = RedbStore::with_backend(disk.after_power_cut()).unwrap();
+            let disk = disk.power_cut(&mut Vec::clear);
+            let store = RedbStore::with_backend(disk.handle()).unwrap();
             let rows = block_on(store.query(&Query::new())).unwrap().records.len() as u64;
             let whole = [acknowledged, acknowledged + u64::from(doubt)].map(|pairs| 2 * pairs);
             assert!(
@@ -139,4 +80,45 @@ fn every_nth_io_error_is_typed_and_loses_nothing_acknowledged() {
     }
     // Both kinds of doubt must have occurred, or nothing was tested.
     assert!(landed > 0 && doubts > landed, "{doubts} in doubt, {landed} of them had landed");
+}
+
+/// A disk that fails for one call only: the store opens the file anew and goes
+/// on, without losing what it acknowledged.
+#[test]
+fn after_one_io_error_the_store_reopens_and_goes_on() {
+    let count = |n: Option<u64>| {
+        let disk = SimDisk::new();
+        let handle = disk.clone();
+        let (store, writer) = RedbStore::simulated(move || handle.handle()).unwrap();
+        let mut writer = Box::pin(writer);
+        let mut commit = |number: u64| {
+            let commit = store.commit(Batch::all_or_none(vec![insert(2 * number), insert(2 * number + 1)]));
+            let writing = async {
+                (&mut writer).await;
+                unreachable!("the store closed for good after one error")
+            };
+            block_on(futures_lite::future::or(commit, writing))
+        };
+        let opened = disk.calls();
+        if let Some(n) = n {
+            disk.fail(opened + n, 1, io::ErrorKind::Other);
+        }
+        let mut acknowledged = 0;
+        let mut failed = 0;
+        for number in 0..6 {
+            match commit(number) {
+                Ok(_) => acknowledged += 2,
+                Err(StoreError::NotCommitted { .. } | StoreError::Unknown { .. }) => failed += 1,
+                Err(other) => panic!("{n:?}: {other}"),
+            }
+        }
+        let rows = block_on(store.query(&Query::new())).unwrap().records.len();
+        assert!((acknowledged..=acknowledged + 2 * failed).contains(&rows) && rows % 2 == 0, "{n:?}: {rows}");
+        assert_eq!(failed, usize::from(n.is_some()), "{n:?}");
+        disk.calls() - opened
+    };
+    let calls = count(None);
+    for n in 1..=calls {
+        count(Some(n));
+    }
 }

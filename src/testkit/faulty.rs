@@ -70,6 +70,13 @@ impl FaultyStore {
         self.plan().waits = polls;
     }
 
+    /// Whether a fault has yet to come to pass.
+    #[must_use]
+    pub fn is_faulty(&self) -> bool {
+        let plan = self.plan();
+        plan.failing_reads > 0 || !plan.commits.is_empty()
+    }
+
     /// Forgets every fault that has not come to pass, and the waiting.
     pub fn heal(&self) {
         *self.plan() = FaultPlan::default();

@@ -118,7 +118,7 @@ fn a_delta_sent_again_does_not_end_the_next_row() {
         delta
     };
     let (said, next, undated) = (ended(1), ended(2), delta(None, "a", Reported::Succeeded));
-    assert_eq!(beat(&world, "w1", &[said.clone()]), [Verdict::Applied]);
+    assert_eq!(beat(&world, "w1", std::slice::from_ref(&said)), [Verdict::Applied]);
     let second = world.deployed(fleet(&["w1"]));
     assert_eq!(beat(&world, "w1", &[said, undated]), [Verdict::Stale; 2]);
     assert_eq!(world.told(&second), ["running"]);

@@ -56,17 +56,19 @@ impl World {
         ids
     }
 
-    /// A beat of this host that names a row, as our worker's do.
+    /// A row of this host that has ended by a beat that named it, as our
+    /// worker's do.
     pub fn hears_an_id_from(&self, from: &str) {
+        let id = self.deployed(fleet(&[from]))[0];
         let delta = Delta {
-            lifecycle_id: Some(LifecycleId::from_u128(7)),
+            lifecycle_id: Some(id),
             decky: name("a"),
             operation: Operation::Deploy,
-            report: Reported::Running,
+            report: Reported::Succeeded,
             completed_at: None,
         };
         let verdicts = block_on(self.runner.apply_deltas(&host(from), &[delta])).unwrap();
-        assert_eq!(verdicts, [Verdict::Unknown]);
+        assert_eq!(verdicts, [Verdict::Applied]);
     }
 
     /// Polls a future to its end, moving time whenever it waits for that.

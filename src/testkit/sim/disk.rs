@@ -119,6 +119,18 @@ impl SimDisk {
         self.state().record.clone().unwrap_or_default()
     }
 
+    /// How many writing calls there were since [`SimDisk::record`].
+    #[must_use]
+    pub fn recorded_calls(&self) -> usize {
+        self.state().record.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What a reader sees, durable or not.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.state().bytes.clone()
+    }
+
     /// How many writing calls there were.
     #[must_use]
     pub fn calls(&self) -> u64 {

@@ -123,6 +123,7 @@ impl Play {
         for _ in 0..self.weather.events {
             let longest = Duration::from_secs(if self.dice.percent(10) { 3_600 } else { 120 });
             self.pass(self.dice.up_to(longest));
+            self.supervise()?;
             // What comes next comes in the middle of what goes on.
             for _ in 0..self.dice.below(40) {
                 self.executor.poll_one();
@@ -147,19 +148,27 @@ impl Play {
             }
             _ => {}
         }
+        self.supervise()
+    }
+
+    /// Starts the master anew if its store has closed for good.
+    fn supervise(&mut self) -> Result<(), Breach> {
         if self.writer_ended.load(Ordering::Relaxed) {
-            // The store closed for good: an operator starts the master anew.
             self.played.store_losses += 1;
             self.crash_master()?;
         }
         Ok(())
     }
 
-    /// Lets time pass, and everybody do what they have to.
+    /// Lets time pass, and everybody do what they have to; less of it if the
+    /// store closes for good.
     fn pass(&self, time: Duration) {
         let until = self.clock.monotonic().saturating_add(time);
         loop {
             while self.executor.poll_one() {}
+            if self.writer_ended.load(Ordering::Relaxed) {
+                return;
+            }
             match self.clock.next_wake() {
                 Some(wake) if wake <= until => drop(self.clock.advance_to_next()),
                 _ => break,
@@ -343,9 +352,7 @@ impl Play {
     fn fair_weather(&mut self) -> Result<(), Breach> {
         self.net.fair.store(true, Ordering::Relaxed);
         self.disk.fail(u64::MAX, 0, io::ErrorKind::Other);
-        if self.writer_ended.load(Ordering::Relaxed) {
-            self.crash_master()?;
-        }
+        self.supervise()?;
         for worker in self.net.workers.values().filter(|worker| !worker.is_up()) {
             worker.restart(self.clock.now());
             self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
@@ -356,6 +363,7 @@ impl Play {
         let step = Duration::from_secs(600);
         while !left.is_zero() {
             self.pass(step.min(left));
+            self.supervise()?;
             left = left.saturating_sub(step);
             if block_on(self.open_rows())?.is_empty() && self.net.master_is_up() {
                 break;
@@ -405,16 +413,17 @@ impl Play {
     /// Whether a row that says so has really succeeded.
     ///
     /// A worker that names no rows is believed by the age of earlier rows; a
-    /// clock that steps and a master that restarts take that away together.
+    /// clock that steps and a master that restarts take that away together,
+    /// and so does a disk that loses those rows.
     fn is_true(&self, row: &Record) -> Result<(), Breach> {
-        let really =
-            match &row.host {
-                None => self.engine.did(row.id),
-                Some(_) if row.operation == Operation::Teardown => true,
-                Some(host) => self.net.workers.get(host).is_some_and(|worker| {
-                    worker.did(row.id) || (worker.kind == Kind::Original && self.steps)
-                }),
-            };
+        let really = match &row.host {
+            None => self.engine.did(row.id),
+            Some(_) if row.operation == Operation::Teardown => true,
+            Some(host) => self.net.workers.get(host).is_some_and(|worker| {
+                let in_doubt = self.steps || self.weather.disk == Honesty::Lies;
+                worker.did(row.id) || (worker.kind == Kind::Original && in_doubt)
+            }),
+        };
         if really {
             Ok(())
         } else {
