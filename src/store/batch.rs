@@ -8,7 +8,8 @@ pub struct Batch {
     /// Whether one refused change refuses all.
     pub together: Together,
     /// The caller's name for the request, when the batch inserts: a known key
-    /// with the same hash repeats the first answer instead of writing.
+    /// with the same hash repeats the first answer instead of writing. Only
+    /// for inserts that stand or fall together.
     pub key: Option<KeyClaim>,
     /// The changes, in order. A later one sees the earlier ones.
     pub changes: Vec<Change>,
@@ -48,7 +49,8 @@ pub enum Change {
 /// A new row, pending.
 #[derive(Debug, Clone)]
 pub struct Insert {
-    /// The row; its revision is ignored, its status must be pending.
+    /// The row; its status must be pending. Its revision and its key are the
+    /// store's to set, the key from the batch's claim.
     pub record: Record,
     /// What to do if the decky has an open row already.
     pub overlap: Overlap,
@@ -147,15 +149,21 @@ impl Batch {
         self
     }
 
-    pub(crate) fn check_bounds(&self) -> Result<(), StoreError> {
+    /// Whether the batch is one that a store may take: it holds at most
+    /// [`Batch::MAX_CHANGES`] changes, and under a key only inserts that stand
+    /// or fall together. Every store asks this first.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] says what to do instead.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let refused = |what: String| Err(StoreError::Refused { what });
         if self.changes.len() > Self::MAX_CHANGES {
-            return Err(StoreError::Refused {
-                what: format!(
-                    "it holds {} changes, the bound is {}; split it",
-                    self.changes.len(),
-                    Self::MAX_CHANGES
-                ),
-            });
+            let (many, most) = (self.changes.len(), Self::MAX_CHANGES);
+            return refused(format!("it holds {many} changes, the bound is {most}; split it"));
+        }
+        let inserts = || self.changes.iter().all(|change| matches!(change, Change::Insert(_)));
+        if self.key.is_some() && (self.together != Together::AllOrNone || !inserts()) {
+            return refused("a batch under a key is all-or-none and holds inserts only".to_owned());
         }
         Ok(())
     }

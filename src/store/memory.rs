@@ -116,7 +116,7 @@ fn deadline_key(record: &Record) -> Option<(Timestamp, LifecycleId)> {
 #[async_trait]
 impl Store for MemoryStore {
     async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
-        batch.check_bounds()?;
+        batch.check()?;
         let mut tables = self.tables();
         let mut done = plan(&*tables, tables.head, std::slice::from_ref(&batch))?;
         for write in done.writes {

@@ -83,7 +83,7 @@ impl<V: View> Stage<'_, V> {
         let mut outcomes = Vec::with_capacity(batch.changes.len());
         for change in &batch.changes {
             let outcome = match change {
-                Change::Insert(insert) => self.insert(insert, done)?,
+                Change::Insert(insert) => self.insert(insert, batch.key.as_ref(), done)?,
                 Change::Step(step) => self.step(step, done)?,
                 Change::Annotate(note) => self.annotate(note, done)?,
             };
@@ -125,7 +125,12 @@ impl<V: View> Stage<'_, V> {
         }))
     }
 
-    fn insert(&mut self, insert: &Insert, done: &mut Done) -> Result<Outcome, StoreError> {
+    fn insert(
+        &mut self,
+        insert: &Insert,
+        claim: Option<&KeyClaim>,
+        done: &mut Done,
+    ) -> Result<Outcome, StoreError> {
         let mut record = insert.record.clone();
         if !matches!(record.phase, Phase::Pending { .. }) {
             return Err(StoreError::Refused {
@@ -152,6 +157,7 @@ impl<V: View> Stage<'_, V> {
             Overlap::Reject | Overlap::Allow => {}
         }
         record.cancel_requested_at = None;
+        record.key = claim.map(|claim| claim.key.clone());
         let record = self.write(None, record, done)?;
         Ok(Outcome::Applied { record: Box::new(record), superseded })
     }

@@ -22,3 +22,21 @@ pub use engine::{EngineCall, EngineScript, FakeEngine};
 pub use faulty::{FaultyStore, StoreFault};
 pub use invariants::{Breach, Invariants};
 pub use witness::Witness;
+
+/// The row that these bytes are in a redb store's file; for fuzzing.
+///
+/// # Errors
+/// [`StoreError::Corrupt`](crate::StoreError) if they aren't one.
+#[cfg(feature = "redb")]
+pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::Record, crate::StoreError> {
+    crate::store::redb::decode_row(id, bytes)
+}
+
+/// The bytes that a row is in a redb store's file; for fuzzing.
+///
+/// # Errors
+/// [`StoreError`](crate::StoreError) if it can't be encoded.
+#[cfg(feature = "redb")]
+pub fn encode_stored_row(record: &crate::Record) -> Result<Vec<u8>, crate::StoreError> {
+    crate::store::redb::encode_row(record)
+}

@@ -86,7 +86,7 @@ fn a_delta_that_claims_to_be_older_than_the_dispatch_is_stale() {
 }
 
 #[test]
-fn a_late_delta_of_attempt_one_does_not_seal_attempt_two() {
+fn a_late_delta_does_not_count_until_it_can_t_be_on_its_way() {
     let world = World::new();
     world.agents.script(&host("w1"), [AgentScript::Hang]);
     let first = world.deployed(fleet(&["w1"]));

@@ -4,6 +4,7 @@
 mod accept;
 mod deltas;
 mod local;
+mod original;
 mod runtimes;
 mod swarm;
 mod sweeping;

@@ -14,6 +14,8 @@ pub struct World {
     pub agents: Arc<FakeAgents>,
     pub clock: Arc<VirtualClock>,
     pub bus: Arc<ChannelBus>,
+    /// Everything that the bus was told, from the start.
+    pub bus_events: Subscription,
     pub state: Arc<MemoryFleetState>,
 }
 
@@ -26,6 +28,7 @@ impl World {
         let engine = Arc::new(FakeEngine::new());
         let agents = Arc::new(FakeAgents::new());
         let bus = Arc::new(ChannelBus::new(10_000));
+        let bus_events = bus.subscribe();
         let state = Arc::new(MemoryFleetState::default());
         let hosts =
             ["w1", "w2", "w3"].map(|id| Host { id: host(id), address: format!("{id}:8765"), pins: vec![] });
@@ -36,7 +39,7 @@ impl World {
             .fleet_state(state.clone())
             .build()
             .unwrap();
-        Self { runner, store, engine, agents, clock, bus, state }
+        Self { runner, store, engine, agents, clock, bus, bus_events, state }
     }
 
     /// A master that starts anew over the same store.

@@ -66,17 +66,27 @@ impl Toy {
         self.lists.lock().unwrap()
     }
 
-    fn change(&self, lists: &mut Lists, change: &Change) -> Result<Outcome, StoreError> {
+    fn change(
+        &self,
+        lists: &mut Lists,
+        change: &Change,
+        key: Option<RequestKey>,
+    ) -> Result<Outcome, StoreError> {
         match change {
-            Change::Insert(insert) => self.insert(lists, insert),
+            Change::Insert(insert) => self.insert(lists, insert, key),
             Change::Step(step) => Ok(self.step(lists, step)),
             Change::Annotate(note) => Ok(self.annotate(lists, note)),
             other => panic!("a change the toy does not know: {other:?}"),
         }
     }
 
-    fn insert(&self, lists: &mut Lists, insert: &Insert) -> Result<Outcome, StoreError> {
-        let record = Record { cancel_requested_at: None, ..insert.record.clone() };
+    fn insert(
+        &self,
+        lists: &mut Lists,
+        insert: &Insert,
+        key: Option<RequestKey>,
+    ) -> Result<Outcome, StoreError> {
+        let record = Record { cancel_requested_at: None, key, ..insert.record.clone() };
         if record.status() != Status::Pending {
             return Err(StoreError::Refused { what: "a row starts as pending".into() });
         }
@@ -182,7 +192,7 @@ impl Toy {
         let before = lists.clone();
         let mut outcomes = Vec::new();
         for change in &batch.changes {
-            match self.change(lists, change) {
+            match self.change(lists, change, batch.key.as_ref().map(|claim| claim.key.clone())) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     *lists = before;
@@ -219,8 +229,8 @@ impl Toy {
 #[async_trait]
 impl Store for Toy {
     async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
-        if batch.changes.len() > Batch::MAX_CHANGES && self.fault != Fault::NoBound {
-            return Err(StoreError::Refused { what: "too many changes".into() });
+        if self.fault != Fault::NoBound {
+            batch.check()?;
         }
         match self.fault {
             Fault::HalfABatchIfDropped => {

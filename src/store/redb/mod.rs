@@ -1,6 +1,7 @@
 //! Rows in one redb file.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -132,10 +133,29 @@ impl RedbStore {
 
     fn read_with<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(db) => read(db),
+            Some(db) => guarded(|| read(db)),
             None => Err(closed()),
         }
     }
+}
+
+/// Reads, and takes a panic of redb over damaged pages for what it is.
+fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(StoreError::Corrupt { what: "redb panicked while reading; see its message on stderr".to_owned() })
+    })
+}
+
+/// The row that these stored bytes are, for fuzzing.
+#[cfg(feature = "testkit")]
+pub(crate) fn decode_row(id: LifecycleId, bytes: &[u8]) -> Result<Record, StoreError> {
+    tables::decode_row(id.as_u128(), bytes)
+}
+
+/// The bytes that a row is stored as, for fuzzing.
+#[cfg(feature = "testkit")]
+pub(crate) fn encode_row(record: &Record) -> Result<Vec<u8>, StoreError> {
+    tables::encode(record)
 }
 
 impl Drop for RedbStore {
@@ -158,7 +178,7 @@ impl fmt::Debug for RedbStore {
 #[async_trait]
 impl Store for RedbStore {
     async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
-        batch.check_bounds()?;
+        batch.check()?;
         self.ask(|reply| Command::Commit { batch, reply }).await
     }
 
@@ -219,15 +239,15 @@ impl Store for RedbReader {
     }
 
     async fn read(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
-        read::rows(&self.db, ids)
+        guarded(|| read::rows(&self.db, ids))
     }
 
     async fn query(&self, query: &Query) -> Result<Page, StoreError> {
-        read::page(&self.db, query)
+        guarded(|| read::page(&self.db, query))
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
-        read::changes(&self.db, after, limit)
+        guarded(|| read::changes(&self.db, after, limit))
     }
 
     async fn prune(&self, _policy: &Retention) -> Result<Pruned, StoreError> {

@@ -151,14 +151,15 @@ pub(super) async fn keys(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let store = fixture.fresh().await;
     let claim =
         |hash| -> Result<_, Wrong> { Ok(Some(KeyClaim { key: RequestKey::parse("k")?, hash: [hash; 32] })) };
-    let keyed = |number| -> Result<_, Wrong> {
-        let record = Record { key: Some(RequestKey::parse("k")?), ..row(number, number)? };
-        Ok(vec![insert(record, Overlap::Reject)])
-    };
+    let keyed = |number| -> Result<_, Wrong> { Ok(vec![insert(row(number, number)?, Overlap::Reject)]) };
     let first = store.commit(Batch::all_or_none(keyed(1)?).with_key(claim(1)?)).await?;
     let [Outcome::Applied { record, .. }] = first.as_slice() else {
         return Err(Wrong(format!("a keyed insert gave {first:?}")));
     };
+    ensure!(
+        record.key == Some(RequestKey::parse("k")?),
+        "a row made under a key does not carry it: {record:?}"
+    );
     let again = store.commit(Batch::all_or_none(keyed(2)?).with_key(claim(1)?)).await?;
     ensure!(
         matches!(again.as_slice(), [Outcome::Repeated(id)] if *id == record.id),
@@ -170,6 +171,12 @@ pub(super) async fn keys(fixture: &dyn Fixture) -> Result<(), Wrong> {
         "another request under the key gave {other:?}"
     );
     ensure!(store.query(&Query::new()).await?.records.len() == 1, "a repeat made a row");
+    for bad in
+        [Batch::per_row(keyed(5)?), Batch::all_or_none(vec![step(record.revision, failed(record, 5, "x"))])]
+    {
+        let refused = store.commit(bad.with_key(claim(3)?)).await;
+        ensure!(matches!(refused, Err(StoreError::Refused { .. })), "a key on such a batch gave {refused:?}");
+    }
     applied(&*store, step(record.revision, failed(record, 5, "x"))).await?;
     store.prune(&Retention::closed_before(at(1_000))).await?;
     let anew = store.commit(Batch::all_or_none(keyed(4)?).with_key(claim(2)?)).await?;
@@ -251,11 +258,16 @@ pub(super) async fn bounds(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let mut record = row(1, 1)?;
     record.decky = DeckyName::parse(&"d".repeat(64))?;
     record.host = Some(HostId::parse(&"h".repeat(64))?);
-    record.key = Some(RequestKey::parse(&"k".repeat(128))?);
     record.owner.epoch = u64::MAX;
-    let first = applied(&*store, insert(record, Overlap::Reject)).await?;
+    let claim = KeyClaim { key: RequestKey::parse(&"k".repeat(128))?, hash: [0xff; 32] };
+    let keyed = Batch::all_or_none(vec![insert(record, Overlap::Reject)]).with_key(Some(claim.clone()));
+    let outcomes = store.commit(keyed).await?;
+    let [Outcome::Applied { record: first, .. }] = outcomes.as_slice() else {
+        return Err(Wrong(format!("a row of long names gave {outcomes:?}")));
+    };
+    ensure!(first.key == Some(claim.key), "a long key was kept as {:?}", first.key);
     let message = "\u{1f41d}".repeat(10_000);
-    let next = failed(&first, 2, &message);
+    let next = failed(first, 2, &message);
     let closed = applied(&*store, step(first.revision, next.clone())).await?;
     let wanted = Record { revision: closed.revision, ..next };
     ensure!(closed == wanted, "a large row was committed as {closed:?}");

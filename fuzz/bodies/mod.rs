@@ -1,0 +1,64 @@
+//! What the fuzz targets do; `tests/corpus.rs` replays their corpora on stable.
+#![allow(dead_code, reason = "each target uses one of them")]
+
+use decnet_lifecycle::testkit::{decode_stored_row, encode_stored_row};
+use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId};
+
+mod bytes;
+mod database;
+mod master;
+mod store;
+#[path = "../../tests/toy/mod.rs"]
+mod toy;
+
+pub use database::database;
+pub use master::{deltas, strategies};
+pub use store::store;
+
+/// The bodies by the names of their corpora.
+pub const ALL: [(&str, fn(&[u8])); 7] = [
+    ("record", record),
+    ("cursor", cursor),
+    ("fleet", fleet),
+    ("deltas", deltas),
+    ("strategies", strategies),
+    ("store", store),
+    ("database", database),
+];
+
+/// Stored bytes are a row that reads back the same, or an error.
+pub fn record(data: &[u8]) {
+    let Some((id, bytes)) = data.split_first_chunk::<16>() else { return };
+    let id = LifecycleId::from_u128(u128::from_be_bytes(*id));
+    let Ok(row) = decode_stored_row(id, bytes) else { return };
+    assert_eq!(row.id, id);
+    let again = encode_stored_row(&row).unwrap();
+    assert_eq!(decode_stored_row(id, &again).unwrap(), row);
+    if let Some(failure) = row.failure() {
+        assert!(failure.to_string().chars().count() <= Failure::MAX_LEN);
+        assert_eq!(Failure::new(failure.kind(), failure.message()), *failure);
+    }
+}
+
+/// A cursor reads back the same.
+pub fn cursor(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(cursor) = text.parse::<Cursor>() else { return };
+    assert_eq!(cursor.to_string().parse(), Ok(cursor));
+}
+
+/// A fleet file is refused with every problem named, or reads back the same.
+pub fn fleet(data: &[u8]) {
+    match FleetConfig::from_json(data) {
+        Ok(fleet) => {
+            assert_eq!(FleetConfig::from_json(fleet.to_json().as_bytes()).unwrap(), fleet);
+            let shards = fleet.shards();
+            let sharded = shards.local.len() + shards.hosts.values().map(Vec::len).sum::<usize>();
+            assert_eq!(sharded, fleet.deckies.len());
+            let state = DeployedFleet { config: fleet, compose_path: "x".into() };
+            assert_eq!(DeployedFleet::from_json(state.to_json().as_bytes()).unwrap(), state);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let _ = DeployedFleet::from_json(data);
+}
