@@ -382,6 +382,22 @@ fn the_redb_store() {
     }
 }
 
+/// Found by fuzzing a damaged file: a writer that dies takes nobody with it.
+#[test]
+fn who_waits_for_a_writer_that_is_dropped_hears_of_it() {
+    let disk = SimDisk::new();
+    let (store, writer) = RedbStore::simulated(move || disk.handle()).unwrap();
+    let policy = Retention::closed_before(Timestamp::from_micros(0));
+    let mut waiting = Box::pin(futures_lite::future::zip(store.prune(&policy), store.close()));
+    assert!(block_on(poll_once(&mut waiting)).is_none());
+    drop(writer);
+    let (pruned, closed) = block_on(waiting);
+    assert!(matches!(pruned, Err(StoreError::Closed { .. })), "{pruned:?}");
+    closed.unwrap();
+    let later = block_on(store.commit(Batch::per_row(vec![])));
+    assert!(matches!(later, Err(StoreError::Closed { .. })), "{later:?}");
+}
+
 #[test]
 fn the_fleet_s_state() {
     let dir = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ fn sound() -> &'static [u8] {
 /// sound one: places and bytes, and where it ends.
 pub fn database(data: &[u8]) {
     // redb panics on some damaged pages; the library catches that.
-    std::panic::set_hook(Box::new(|_| {}));
+    super::quiet_panics();
     let mut bytes = Bytes(data);
     let image = match bytes.byte() {
         0 => bytes.0.to_vec(),

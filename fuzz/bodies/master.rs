@@ -182,7 +182,7 @@ impl Master {
 /// Requests, futures, scripts, beats, cancels, sweeps, restarts and faults.
 pub fn strategies(data: &[u8]) {
     // Scripted panics are caught by the strategies.
-    std::panic::set_hook(Box::new(|_| {}));
+    super::quiet_panics();
     let mut bytes = Bytes(data);
     let mut master = Master::new();
     for _ in 0..120 {

@@ -15,8 +15,11 @@ pub use database::database;
 pub use master::{deltas, strategies};
 pub use store::store;
 
+/// What a target does with its bytes.
+pub type Body = fn(&[u8]);
+
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Body); 7] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
@@ -25,6 +28,13 @@ pub const ALL: [(&str, fn(&[u8])); 7] = [
     ("store", store),
     ("database", database),
 ];
+
+/// Panics that are caught are part of the game; libFuzzer's own hook would end
+/// it. One that isn't caught still does.
+fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
 
 /// Stored bytes are a row that reads back the same, or an error.
 pub fn record(data: &[u8]) {

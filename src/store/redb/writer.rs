@@ -78,7 +78,8 @@ impl Writer {
                 reopened = true;
             }
         }
-        self.refuse_the_rest(held);
+        // What was held back or queued is refused when `self` is dropped.
+        held.into_iter().for_each(refuse);
         let _ = self.close();
     }
 
@@ -161,21 +162,30 @@ impl Writer {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        match self.db.write().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(db) => db.close().map_err(|error| StoreError::not_committed("closing the store", error)),
-            None => Ok(()),
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(db) = db else { return Ok(()) };
+        let closing = |error| StoreError::not_committed("closing the store", error);
+        match catch_unwind(AssertUnwindSafe(|| db.close())) {
+            Ok(closed) => closed.map_err(|error| closing(error.into())),
+            Err(_) => Err(closing(redb::Error::Corrupted("redb panicked while closing".to_owned()))),
         }
     }
+}
 
-    fn refuse_the_rest(&self, held: Option<Command>) {
-        let rest = std::iter::from_fn(|| self.commands.try_recv().ok());
-        for command in held.into_iter().chain(rest) {
-            match command {
-                Command::Commit { reply, .. } => drop(reply.try_send(Err(closed()))),
-                Command::Prune { reply, .. } => drop(reply.try_send(Err(closed()))),
-                Command::Close { reply } => drop(reply.try_send(Ok(()))),
-            }
-        }
+impl Drop for Writer {
+    /// However the writer ends, nobody waits for it in vain: the channel
+    /// outlives it in the store, and what is queued there would too.
+    fn drop(&mut self) {
+        self.commands.close();
+        std::iter::from_fn(|| self.commands.try_recv().ok()).for_each(refuse);
+    }
+}
+
+fn refuse(command: Command) {
+    match command {
+        Command::Commit { reply, .. } => drop(reply.try_send(Err(closed()))),
+        Command::Prune { reply, .. } => drop(reply.try_send(Err(closed()))),
+        Command::Close { reply } => drop(reply.try_send(Ok(()))),
     }
 }
 
