@@ -165,12 +165,41 @@ impl FleetConfig {
         Ok(fleet)
     }
 
+    /// The deckies by name; for who looks up many.
+    pub(crate) fn by_name(&self) -> BTreeMap<&DeckyName, &DeckyConfig> {
+        self.deckies.iter().map(|decky| (&decky.name, decky)).collect()
+    }
+
     /// The fleet cut down to these deckies; none if it has none of them.
     #[must_use]
     pub fn restricted_to(&self, names: &BTreeSet<DeckyName>) -> Option<Self> {
-        let mut fleet = self.clone();
-        fleet.deckies.retain(|decky| names.contains(&decky.name));
-        (!fleet.deckies.is_empty()).then_some(fleet)
+        let deckies: Vec<DeckyConfig> =
+            self.deckies.iter().filter(|decky| names.contains(&decky.name)).cloned().collect();
+        (!deckies.is_empty()).then(|| self.with_deckies(deckies))
+    }
+
+    /// The fleet of each worker host.
+    pub(crate) fn by_host(&self) -> BTreeMap<HostId, Self> {
+        let mut hosts: BTreeMap<HostId, Vec<DeckyConfig>> = BTreeMap::new();
+        for decky in &self.deckies {
+            if let (Some(host), Mode::Swarm) = (&decky.host_uuid, self.mode) {
+                hosts.entry(host.clone()).or_default().push(decky.clone());
+            }
+        }
+        hosts.into_iter().map(|(host, deckies)| (host, self.with_deckies(deckies))).collect()
+    }
+
+    fn with_deckies(&self, deckies: Vec<DeckyConfig>) -> Self {
+        Self {
+            mode: self.mode,
+            interface: self.interface.clone(),
+            subnet: self.subnet,
+            gateway: self.gateway,
+            deckies,
+            log_file: self.log_file.clone(),
+            ipvlan: self.ipvlan,
+            mutate_interval: self.mutate_interval,
+        }
     }
 
     /// The deckies by where they run.

@@ -11,7 +11,7 @@ use crate::heartbeat::{self, Delta, Verdict};
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record,
-    Revision,
+    Revision, Timestamp,
 };
 use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
 use crate::strategy::{self, Context, Job};
@@ -150,14 +150,21 @@ impl Runner {
         if deckies.is_empty() {
             return Err(AcceptError::Empty);
         }
-        if let Some(decky) = deckies.iter().find(|decky| fleet.decky(decky).is_none()) {
+        let configs = fleet.by_name();
+        if let Some(decky) = deckies.iter().find(|decky| !configs.contains_key(decky)) {
             let known = fleet.names().cloned().collect();
             return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
         }
         let services: &[_] = if let Job::Mutate { services } = &job { services } else { &[] };
         let key = claim(terms.key.as_ref(), operation.as_str(), &fleet, &deckies, services);
+        let host_of = |decky| match fleet.mode {
+            Mode::Swarm => configs.get(decky).and_then(|config| config.host_uuid.clone()),
+            Mode::Unihost => None,
+        };
+        let now = context.deadline_base();
         let inserts: Vec<Insert> =
-            deckies.iter().map(|decky| self.new_row(&fleet, decky, operation, &terms)).collect();
+            deckies.iter().map(|decky| self.new_row(decky, host_of(decky), operation, now, &terms)).collect();
+        drop(configs);
         // From here on a dropped future leaves its rows to the sweep.
         let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
         match self.insert(inserts, key).await {
@@ -193,13 +200,15 @@ impl Runner {
         })
     }
 
-    fn new_row(&self, fleet: &FleetConfig, decky: &DeckyName, operation: Operation, terms: &Terms) -> Insert {
+    fn new_row(
+        &self,
+        decky: &DeckyName,
+        host: Option<HostId>,
+        operation: Operation,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Insert {
         let context = &self.shared.context;
-        let now = context.deadline_base();
-        let host = match fleet.mode {
-            Mode::Swarm => fleet.decky(decky).and_then(|decky| decky.host_uuid.clone()),
-            Mode::Unihost => None,
-        };
         let record = Record {
             id: self.shared.ids.next(now),
             decky: decky.clone(),

@@ -43,7 +43,14 @@ pub(crate) struct Plan {
 
 /// Decides what the batches do, one after the other.
 pub(crate) fn plan<V: View>(view: &V, head: Revision, batches: &[Batch]) -> Result<Plan, StoreError> {
-    let mut stage = Stage { view, rows: BTreeMap::new(), open: BTreeMap::new(), keys: BTreeMap::new(), head };
+    let mut stage = Stage {
+        view,
+        rows: BTreeMap::new(),
+        staged: BTreeMap::new(),
+        open: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        head,
+    };
     let mut writes = Vec::new();
     let mut keys = Vec::new();
     let mut outcomes = Vec::with_capacity(batches.len());
@@ -68,6 +75,9 @@ struct Done {
 struct Stage<'v, V> {
     view: &'v V,
     rows: BTreeMap<LifecycleId, Record>,
+    /// Rows of deckies whose open rows nobody has looked at yet.
+    staged: BTreeMap<DeckyName, Vec<LifecycleId>>,
+    /// The open rows of the deckies that somebody has looked at.
     open: BTreeMap<DeckyName, BTreeSet<LifecycleId>>,
     keys: BTreeMap<RequestKey, KeyEntry>,
     head: Revision,
@@ -203,7 +213,8 @@ impl<V: View> Stage<'_, V> {
         }
         // Rows staged before the decky was first looked at count as well.
         let mut open: BTreeSet<LifecycleId> = self.view.open_of(decky)?.into_iter().collect();
-        for record in self.rows.values().filter(|record| record.decky == *decky) {
+        let staged = self.staged.remove(decky).unwrap_or_default();
+        for record in staged.iter().filter_map(|id| self.rows.get(id)) {
             if record.is_open() {
                 open.insert(record.id);
             } else {
@@ -229,6 +240,8 @@ impl<V: View> Stage<'_, V> {
             } else {
                 open.remove(&record.id);
             }
+        } else {
+            self.staged.entry(record.decky.clone()).or_default().push(record.id);
         }
         self.rows.insert(record.id, record.clone());
     }

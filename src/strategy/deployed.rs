@@ -16,7 +16,10 @@ impl Context {
         deckies: &[DeckyName],
     ) -> Result<FleetConfig, Failure> {
         let deployed = self.fleet_state.load().await.map_err(failed)?;
-        let knows = |fleet: &FleetConfig| deckies.iter().all(|decky| fleet.decky(decky).is_some());
+        let knows = |fleet: &FleetConfig| {
+            let known = fleet.by_name();
+            deckies.iter().all(|decky| known.contains_key(decky))
+        };
         Ok(deployed.filter(knows).unwrap_or_else(|| asked.clone()))
     }
 

@@ -1,12 +1,10 @@
 //! One agent call for the rows of one host.
 
-use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, StreamExt};
+use futures_util::stream::FuturesUnordered;
 
 use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
 use crate::fleet::FleetConfig;
@@ -32,14 +30,10 @@ pub(super) enum Answered {
     IsEvidence,
 }
 
-/// Drives all calls at once.
+/// Drives all calls at once; each is polled only when it was woken.
 pub(super) async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) {
-    let mut left: Vec<Pin<Box<F>>> = calls.map(Box::pin).collect();
-    poll_fn(|cx| {
-        left.retain_mut(|call| call.as_mut().poll(cx).is_pending());
-        if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    let mut left: FuturesUnordered<F> = calls.collect();
+    while left.next().await.is_some() {}
 }
 
 /// Takes the rows to running, calls the agent, and hands the rows over,

@@ -18,15 +18,15 @@ pub(super) async fn run(context: &Context, fleet: &Arc<FleetConfig>, rows: Rows)
             shards.entry(host).or_default().insert(decky, row);
         }
     }
-    let calls = shards.into_iter().map(|(host, rows)| shard(context, fleet, host, rows));
+    // The agent replaces what it runs by what it is sent, so a shard holds all
+    // of the host's deckies, those without a new row as well.
+    let mut fleets = fleet.by_host();
+    let calls = shards.into_iter().map(|(host, rows)| shard(context, fleets.remove(&host), host, rows));
     dispatch::all(calls).await;
 }
 
-async fn shard(context: &Context, fleet: &FleetConfig, host: HostId, rows: Rows) {
-    // The agent replaces what it runs by what it is sent, so the shard holds
-    // all of the host's deckies, those without a new row as well.
-    let on_host = fleet.shards().hosts.remove(&host).unwrap_or_default();
-    let Some(config) = fleet.restricted_to(&on_host.into_iter().collect()) else {
+async fn shard(context: &Context, fleet: Option<FleetConfig>, host: HostId, rows: Rows) {
+    let Some(config) = fleet else {
         let failure =
             Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
         return ending::fail_pending(context, rows.into_values().collect(), &failure).await;

@@ -67,13 +67,14 @@ impl FakeEngine {
     }
 
     async fn play(&self, operation: Operation, work: &Work) -> Result<Report, Failure> {
-        let services =
-            |decky: &DeckyName| work.fleet.decky(decky).map(|d| d.services.clone()).unwrap_or_default();
+        let known = work.fleet.by_name();
+        let services = |decky| known.get(decky).map(|config| config.services.clone()).unwrap_or_default();
         let call = EngineCall {
             operation,
             deckies: work.deckies.keys().map(|decky| (decky.clone(), services(decky))).collect(),
             fleet_size: work.fleet.deckies.len(),
         };
+        drop(known);
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let mut report = Report::new();
         for decky in work.deckies.keys() {

@@ -83,7 +83,7 @@ impl RedbStore {
     /// [`OpenError`] as for a file.
     #[cfg(feature = "testkit")]
     pub fn simulated<B: redb::StorageBackend>(
-        open: impl Fn() -> B + Send + 'static,
+        open: impl Fn() -> B + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let db = open::open_backend(open())?;
         let (store, writer) = Self::over(db, Some(Box::new(move || open::open_backend(open()))));
@@ -93,7 +93,7 @@ impl RedbStore {
     fn over(db: Database, reopen: Option<Reopen>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer { db: Arc::clone(&db), reopen, commands: receiver };
+        let writer = Writer { db: Arc::clone(&db), reopen, commands: receiver, last_group: 0 };
         (Self { db, commands, thread: Mutex::new(None) }, writer)
     }
 

@@ -27,7 +27,10 @@ pub(super) const META_OLDEST: &str = "oldest";
 const FORM: u8 = 1;
 
 pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(value, vec![FORM]).map_err(|error| StoreError::not_committed("encoding a row", error))
+    // Most rows fit without growing.
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(FORM);
+    postcard::to_extend(value, bytes).map_err(|error| StoreError::not_committed("encoding a row", error))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], table: &str, key: &str) -> Result<T, StoreError> {
