@@ -20,6 +20,9 @@ use crate::store::{Entry, Store, StoreError};
 ///   it (tell it of deltas by [`heard`](Self::heard));
 /// - the bus never says what the store does not say yet.
 ///
+/// Rows must not be pruned while their work goes on: one that is gone looks to
+/// it like one that never was.
+///
 /// Give it to [`Invariants::with_witness`](super::Invariants::with_witness).
 ///
 /// ```

@@ -160,3 +160,63 @@ fn a_beat_of_too_many_deltas_is_bounded() {
     assert_eq!(verdicts[512], Verdict::Malformed);
     assert_eq!(world.told(&ids), ["running"]);
 }
+
+/// A row that failed by the worker's own word, or that the agent never took,
+/// says nothing against the next delta; one that nobody heard of does.
+#[test]
+fn which_earlier_rows_make_a_delta_without_an_id_stale() {
+    let claimed = |world: &World, report| {
+        let mut said = delta(None, "a", report);
+        said.completed_at = Some(world.clock.now());
+        said
+    };
+    // Reported: the worker has said its word, a later one is another's.
+    let world = World::new();
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Failed("no".into()))]), [Verdict::Applied]);
+    world.clock.advance(Duration::from_secs(1));
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Applied]);
+    // Rejected: there is no work whose word could come, with or without a date.
+    let world = World::new();
+    let refused = AgentError::Refused { reason: "no".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(refused)]);
+    world.deployed(fleet(&["w1"]));
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Applied]);
+    // Superseded: its work goes on at the worker, whatever date it gives.
+    let world = World::new();
+    world.deployed(fleet(&["w1"]));
+    let again = DeployRequest::new(fleet(&["w1"])).overlap(Overlap::Supersede);
+    let again = block_on(world.runner.accept_deploy(again)).unwrap();
+    world.drive(again.run());
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Stale]);
+}
+
+#[test]
+fn a_claim_may_be_off_by_five_minutes_and_no_more() {
+    for (off, verdict) in [(300, Verdict::Applied), (301, Verdict::Stale)] {
+        let world = World::new();
+        world.deployed(fleet(&["w1"]));
+        let mut said = delta(None, "a", Reported::Succeeded);
+        said.completed_at = Some(world.clock.now().minus(Duration::from_secs(off)));
+        assert_eq!(beat(&world, "w1", &[said]), [verdict], "{off} s");
+    }
+}
+
+/// Naming another host's row, or the wrong decky, does not make a host one
+/// that takes ids once; neither do deltas without ids.
+#[test]
+fn only_a_host_s_own_rows_show_that_it_names_rows() {
+    let lost = || AgentError::Unconfirmed { reason: "reset".into() };
+    let world = World::new();
+    let ids = world.deployed(fleet(&["w1", "w2"]));
+    assert_eq!(beat(&world, "w1", &[delta(Some(ids[1]), "b", Reported::Succeeded)]), [Verdict::WrongHost]);
+    assert_eq!(beat(&world, "w1", &[delta(Some(ids[0]), "b", Reported::Succeeded)]), [Verdict::Malformed]);
+    assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Applied]);
+    let before = world.agents.calls().len();
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost())]);
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(world.agents.calls().len(), before + 1);
+}

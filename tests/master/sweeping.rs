@@ -206,3 +206,37 @@ fn a_watcher_sees_every_change_once_and_hears_of_compaction() {
     let mut late = world.runner.watch(Revision::ZERO);
     assert!(matches!(block_on(late.next()).unwrap(), Seen::Compacted { .. }));
 }
+
+#[test]
+fn a_restart_says_whether_the_row_had_been_started() {
+    let world = World::new();
+    world.engine.script(&name("a"), EngineScript::Hang);
+    let accepted = world.deploy(fleet(&[""]));
+    let mut ids: Vec<_> = accepted.ids().values().copied().collect();
+    let mut run = Box::pin(accepted.run());
+    assert!(block_on(poll_once(&mut run)).is_none());
+    let waiting = DeployRequest::new(fleet(&["", ""])).only([name("b")]);
+    let waiting = block_on(world.runner.accept_deploy(waiting)).unwrap();
+    ids.extend(waiting.ids().values());
+    block_on(world.restarted().runner.recover()).unwrap();
+    let told = world.told(&ids);
+    assert!(told[0].contains("while it ran"), "{told:?}");
+    assert!(told[1].contains("before it was started"), "{told:?}");
+}
+
+/// A row that could not be ended is counted, and left to the next sweep.
+#[test]
+fn a_sweep_that_the_store_refuses_counts_what_is_left() {
+    use decnet_lifecycle::testkit::{FaultyStore, StoreFault};
+    let memory = World::new();
+    let store = std::sync::Arc::new(FaultyStore::new(memory.store.clone()));
+    let world = World::over(store.clone(), memory.clock.clone());
+    for fault in [StoreFault::NotCommitted, StoreFault::UnknownLost] {
+        drop(world.deploy(fleet(&[""])));
+        store.fail_commits([fault]);
+        let swept = block_on(world.runner.sweep()).unwrap();
+        assert_eq!((swept.failed, swept.left), (0, 1));
+        let swept = block_on(world.runner.sweep()).unwrap();
+        assert_eq!((swept.failed, swept.left), (1, 0));
+    }
+}
