@@ -218,28 +218,21 @@ impl Found {
             old.id != row.id
                 && old.running_since().is_some()
                 && old.completed_at().is_some_and(|at| now.since(at) < patience)
-                && match old.failure() {
-                    Some(failure) if unheard(failure.kind()) => true,
-                    Some(failure) if failure.kind() == FailureKind::Rejected => false,
-                    _ => !is_newer(delta, old),
-                }
+                // An agent that refused has no work whose word could come.
+                && old.failure().map(Failure::kind) != Some(FailureKind::Rejected)
+                && !is_newer(delta, old)
         }))
     }
 }
 
-/// Whether a delta is another than the one that ended an earlier row; one that
-/// doesn't say when it ended may be the same.
+/// Whether a delta is another than the one that ended an earlier row. Without
+/// a date on both sides that can't be said, and an earlier row that ended
+/// without the worker's word has none.
 fn is_newer(delta: &Delta, old: &Record) -> bool {
     match (delta.completed_at, old.claimed_completion) {
         (Some(claim), Some(before)) => claim > before,
         _ => false,
     }
-}
-
-/// Whether a failed row ended without the worker's word, so that its delta
-/// may still come.
-const fn unheard(kind: FailureKind) -> bool {
-    !matches!(kind, FailureKind::Reported | FailureKind::Rejected)
 }
 
 fn refused(record: &Record, host: &HostId, delta: &Delta) -> Option<Verdict> {

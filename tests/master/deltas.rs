@@ -177,6 +177,13 @@ fn which_earlier_rows_make_a_delta_without_an_id_stale() {
     world.clock.advance(Duration::from_secs(1));
     world.deployed(fleet(&["w1"]));
     assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Applied]);
+    // .. but the same word again is not.
+    let world = World::new();
+    world.deployed(fleet(&["w1"]));
+    let failed = claimed(&world, Reported::Failed("no".into()));
+    assert_eq!(beat(&world, "w1", std::slice::from_ref(&failed)), [Verdict::Applied]);
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[failed]), [Verdict::Stale]);
     // Rejected: there is no work whose word could come, with or without a date.
     let world = World::new();
     let refused = AgentError::Refused { reason: "no".into() };
