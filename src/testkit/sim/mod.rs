@@ -16,6 +16,7 @@ mod engine;
 mod executor;
 mod network;
 mod play;
+mod setting;
 mod worker;
 
 use std::fmt;

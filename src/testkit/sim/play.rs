@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 
 use crate::agent::{Host, StaticHosts};
-use crate::bus::{Bus, Event, NullBus};
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
 use crate::fleet_state::MemoryFleetState;
@@ -23,12 +22,9 @@ use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
 use super::dice::Dice;
 use super::engine::SimEngine;
 use super::network::{MASTER, Network, SimAgents, WORKERS};
+use super::setting::{EarlyWatch, HOSTS, fleet};
 use super::worker::{Kind, Worker};
 use super::{Broken, Executor, Honesty, Planted, Played, SimDisk, Weather, tear};
-
-/// Deckies by the place of their host; place 3 is the master itself.
-const DECKIES: usize = 10;
-const HOSTS: usize = 3;
 
 pub(super) struct Play {
     seed: u64,
@@ -462,49 +458,5 @@ async fn rows_of(store: &dyn Store, query: &Query) -> Result<Vec<Record>, Breach
         if after.is_none() {
             return Ok(rows);
         }
-    }
-}
-
-/// A bus that sees whether a deadline failed a row before its time, whatever
-/// the wall clock did.
-#[derive(Debug)]
-struct EarlyWatch {
-    net: Arc<Network>,
-    told: Arc<Mutex<BTreeMap<LifecycleId, Duration>>>,
-}
-
-impl Bus for EarlyWatch {
-    fn publish(&self, event: &Event) {
-        NullBus.publish(event);
-        let Some(text) = event.error.as_deref().filter(|text| text.starts_with("Deadline: ")) else { return };
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&event.lifecycle_id).copied();
-        // A row that an earlier start of the master made carries no age.
-        let Some(accepted) = told.filter(|at| !at.is_zero()) else { return };
-        let age = self.net.clock.monotonic().saturating_sub(accepted);
-        let deadlines = Deadlines::default();
-        if age.saturating_add(Duration::from_secs(1)) < deadlines.queue.min(deadlines.run) {
-            self.net.complain(format!("row {} failed at the age of {age:?}: {text}", event.lifecycle_id));
-        }
-    }
-}
-
-/// Three workers with three deckies each or two, and some of the master's own.
-fn fleet() -> FleetConfig {
-    let host = |place: usize| (place % (HOSTS + 1) < HOSTS).then(|| format!("w{}", place % (HOSTS + 1)));
-    let deckies: Vec<serde_json::Value> = (0..DECKIES)
-        .map(|place| {
-            serde_json::json!({
-                "name": format!("d{place}"), "ip": format!("192.0.2.{}", 10 + place), "services": ["ssh"],
-                "distro": "debian", "base_image": "debian:12", "hostname": "srv", "host_uuid": host(place),
-            })
-        })
-        .collect();
-    let fleet = serde_json::json!({
-        "mode": "swarm", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
-        "deckies": deckies,
-    });
-    match FleetConfig::from_json(fleet.to_string().as_bytes()) {
-        Ok(fleet) => fleet,
-        Err(error) => unreachable!("the simulated fleet is sound: {error}"),
     }
 }
