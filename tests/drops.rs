@@ -391,7 +391,8 @@ fn who_waits_for_a_writer_that_is_dropped_hears_of_it() {
     let mut waiting = Box::pin(futures_lite::future::zip(store.prune(&policy), store.close()));
     assert!(block_on(poll_once(&mut waiting)).is_none());
     drop(writer);
-    let (pruned, closed) = block_on(waiting);
+    let answered = block_on(poll_once(&mut waiting));
+    let (pruned, closed) = answered.expect("nobody told them");
     assert!(matches!(pruned, Err(StoreError::Closed { .. })), "{pruned:?}");
     closed.unwrap();
     let later = block_on(store.commit(Batch::per_row(vec![])));

@@ -148,6 +148,7 @@ impl Context {
 
     /// The wall time to set a deadline from.
     pub(crate) fn deadline_base(&self) -> Timestamp {
+        // Sees a step before it is too late to tell.
         self.due_time();
         self.clock.now()
     }
@@ -160,10 +161,11 @@ impl Context {
     }
 }
 
-/// When each worker host was last heard, in monotonic time. Kept in memory
-/// only: after a restart each host gets a fresh grace.
+/// What is known of worker hosts from their beats. Kept in memory only: after
+/// a restart each host gets a fresh grace.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
+    /// When each was last heard, in monotonic time.
     hosts: Mutex<BTreeMap<HostId, Duration>>,
     /// Hosts that name rows in their deltas, and so take each row once.
     naming: Mutex<BTreeSet<HostId>>,

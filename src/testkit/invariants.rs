@@ -226,7 +226,8 @@ async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach>
     Ok(())
 }
 
-async fn all(store: &dyn Store, query: &Query) -> Result<Vec<Record>, Breach> {
+/// Every row of a query, page by page.
+pub(super) async fn all(store: &dyn Store, query: &Query) -> Result<Vec<Record>, Breach> {
     let mut rows = Vec::new();
     let mut after = None;
     loop {

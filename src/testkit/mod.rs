@@ -29,7 +29,7 @@ pub use witness::Witness;
 /// [`StoreError::Corrupt`](crate::StoreError) if they aren't one.
 #[cfg(feature = "redb")]
 pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::Record, crate::StoreError> {
-    crate::store::redb::decode_row(id, bytes)
+    crate::store::redb::decode_row(id.as_u128(), bytes)
 }
 
 /// The bytes that a row is in a redb store's file; for fuzzing.
@@ -38,5 +38,5 @@ pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::
 /// [`StoreError`](crate::StoreError) if it can't be encoded.
 #[cfg(feature = "redb")]
 pub fn encode_stored_row(record: &crate::Record) -> Result<Vec<u8>, crate::StoreError> {
-    crate::store::redb::encode_row(record)
+    crate::store::redb::encode(record)
 }

@@ -21,6 +21,8 @@ mod tables;
 mod writer;
 
 pub use open::OpenError;
+#[cfg(feature = "testkit")]
+pub(crate) use tables::{decode_row, encode};
 
 use writer::{Command, Reopen, Reply, SharedDatabase, Writer, closed};
 
@@ -144,18 +146,6 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(StoreError::Corrupt { what: "redb panicked while reading; see its message on stderr".to_owned() })
     })
-}
-
-/// The row that these stored bytes are, for fuzzing.
-#[cfg(feature = "testkit")]
-pub(crate) fn decode_row(id: LifecycleId, bytes: &[u8]) -> Result<Record, StoreError> {
-    tables::decode_row(id.as_u128(), bytes)
-}
-
-/// The bytes that a row is stored as, for fuzzing.
-#[cfg(feature = "testkit")]
-pub(crate) fn encode_row(record: &Record) -> Result<Vec<u8>, StoreError> {
-    tables::encode(record)
 }
 
 impl Drop for RedbStore {

@@ -26,7 +26,7 @@ pub(super) const META_OLDEST: &str = "oldest";
 /// Stands before each value, so that a later form can be told apart.
 const FORM: u8 = 1;
 
-pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     // Most rows fit without growing.
     let mut bytes = Vec::with_capacity(256);
     bytes.push(FORM);
@@ -46,7 +46,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], table: &str, key: &str) 
     }
 }
 
-pub(super) fn decode_row(id: u128, bytes: &[u8]) -> Result<Record, StoreError> {
+pub(crate) fn decode_row(id: u128, bytes: &[u8]) -> Result<Record, StoreError> {
     let id = LifecycleId::from_u128(id);
     let record: Record = decode(bytes, "rows", &id.to_string())?;
     if record.id == id {

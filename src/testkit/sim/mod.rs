@@ -4,7 +4,7 @@
 //! [`simulate`] plays one schedule: requests, cancels, an engine and workers
 //! that are slow, fail, hang and crash, a network that loses, delays, doubles
 //! and reorders, a clock that steps, a disk that fails and lies, crashes of
-//! the master between any two polls. All the while [`Invariants`] must hold,
+//! the master between any two polls. All the while [`Invariants`](super::Invariants) must hold,
 //! nothing acknowledged may be lost, and once the weather is fair every row
 //! must end. The same seed gives the same schedule, poll by poll.
 //!
@@ -24,9 +24,6 @@ use std::time::Duration;
 
 pub use disk::{DiskCall, DiskHandle, Honesty, SimDisk, apply, tear};
 pub use executor::Executor;
-
-#[allow(unused_imports, reason = "for the module's documentation")]
-use super::Invariants;
 
 /// How rough a schedule is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,6 +67,15 @@ impl Network {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
+    /// The master, while it is up and has recovered.
+    pub(super) fn master(&self) -> Option<Runner> {
+        self.master.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_master(&self, master: Option<Runner>) {
+        *self.master.lock().unwrap_or_else(PoisonError::into_inner) = master;
+    }
+
     fn world(&self) -> (&Executor, &Dice, &Arc<VirtualClock>) {
         (&self.executor, &self.dice, &self.clock)
     }
@@ -154,7 +163,7 @@ impl Network {
 
     /// Hands a beat to the master as it is now; a crash of it loses the beat.
     async fn deliver(self: &Arc<Self>, host: &HostId, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
-        let runner = self.master.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let runner = self.master()?;
         let (reply, answer) = async_channel::bounded(1);
         let (witness, host) = (Arc::clone(&self.witness), host.clone());
         self.executor.spawn(MASTER, async move {

@@ -17,6 +17,7 @@ use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, Servic
 use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
 use crate::store::{OpenError, Overlap, Query, RedbStore, Store};
 use crate::strategy::Deadlines;
+use crate::testkit::invariants::all;
 use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
 
 use super::dice::Dice;
@@ -114,7 +115,7 @@ impl Play {
             _ => self.weather.disk,
         };
         self.disk.set_honesty(lies, self.seed);
-        self.start_workers();
+        self.net.workers.values().for_each(|worker| self.start(worker));
         self.start_master()?;
         for _ in 0..self.weather.events {
             let longest = Duration::from_secs(if self.dice.percent(10) { 3_600 } else { 120 });
@@ -173,10 +174,13 @@ impl Play {
         self.clock.advance(until.saturating_sub(self.clock.monotonic()));
     }
 
-    fn start_workers(&self) {
-        for worker in self.net.workers.values() {
-            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
-        }
+    fn start(&self, worker: &Arc<Worker>) {
+        self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+    }
+
+    fn restart(&self, worker: &Arc<Worker>) {
+        worker.restart(self.clock.now());
+        self.start(worker);
     }
 
     fn start_master(&mut self) -> Result<(), Breach> {
@@ -226,7 +230,7 @@ impl Play {
             while runner.recover().await.is_err() {
                 clock.sleep(Duration::from_secs(1)).await;
             }
-            *net.master.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner.clone());
+            net.set_master(Some(runner.clone()));
             if planted != Some(Planted::NoSweeps) {
                 runner.maintain().await;
             }
@@ -240,7 +244,7 @@ impl Play {
         let mut random = self.dice.rng();
         let disk = self.disk.power_cut(&mut |unsynced| tear(unsynced, &mut random));
         self.disk = disk;
-        *self.net.master.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.net.set_master(None);
         self.executor.kill(MASTER);
         self.store = None;
         // Deadlines are the wall's, the age of rows is measured anew.
@@ -270,8 +274,7 @@ impl Play {
         if worker.is_up() {
             worker.crash(&self.executor);
         } else {
-            worker.restart(self.clock.now());
-            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+            self.restart(worker);
         }
     }
 
@@ -287,9 +290,7 @@ impl Play {
 
     /// A client asks for something, and may spawn the work or forget it.
     fn ask(&self) {
-        let Some(runner) = self.net.master.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            return;
-        };
+        let Some(runner) = self.net.master() else { return };
         let names: Vec<DeckyName> = self.fleet.names().cloned().collect();
         let some: Vec<DeckyName> = names.iter().filter(|_| self.dice.percent(40)).cloned().collect();
         let one = names.get(self.dice.index(names.len())).cloned();
@@ -338,9 +339,7 @@ impl Play {
         let place = recent + self.dice.index(ids.len().saturating_sub(recent));
         let Some((id, ..)) = ids.get(place).cloned() else { return };
         drop(ids);
-        let Some(runner) = self.net.master.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            return;
-        };
+        let Some(runner) = self.net.master() else { return };
         self.executor.spawn(MASTER, async move { drop(runner.cancel(id).await) });
     }
 
@@ -350,8 +349,7 @@ impl Play {
         self.disk.fail(u64::MAX, 0, io::ErrorKind::Other);
         self.supervise()?;
         for worker in self.net.workers.values().filter(|worker| !worker.is_up()) {
-            worker.restart(self.clock.now());
-            self.executor.spawn(worker.group, Arc::clone(&self.net).beats(Arc::clone(worker)));
+            self.restart(worker);
         }
         let deadlines = Deadlines::default();
         let patience = (deadlines.queue + deadlines.run + 2 * deadlines.dispatch + deadlines.silence) * 2;
@@ -361,7 +359,7 @@ impl Play {
             self.pass(step.min(left));
             self.supervise()?;
             left = left.saturating_sub(step);
-            if block_on(self.open_rows())?.is_empty() && self.net.master_is_up() {
+            if block_on(self.open_rows())?.is_empty() && self.net.master().is_some() {
                 break;
             }
         }
@@ -371,7 +369,7 @@ impl Play {
             return Err(Breach(format!("{} rows never end, first of them {row:?}", open.len())));
         }
         let store = self.store()?;
-        let rows = block_on(rows_of(&*store, &Query::new()))?;
+        let rows = block_on(all(&*store, &Query::new()))?;
         self.played.rows = rows.len() as u64;
         self.played.succeeded = rows.iter().filter(|row| row.status() == Status::Succeeded).count() as u64;
         self.played.changes = rows.iter().map(|row| row.revision.get()).max().unwrap_or(0);
@@ -385,7 +383,7 @@ impl Play {
     }
 
     async fn open_rows(&self) -> Result<Vec<Record>, Breach> {
-        rows_of(&*self.store()?, &Query::new().open()).await
+        all(&*self.store()?, &Query::new().open()).await
     }
 
     fn check(&mut self) -> Result<(), Breach> {
@@ -397,7 +395,7 @@ impl Play {
             return Ok(());
         }
         block_on(self.invariants.check(&*store))?;
-        let rows = block_on(rows_of(&*store, &Query::new()))?;
+        let rows = block_on(all(&*store, &Query::new()))?;
         for id in self.told.lock().unwrap_or_else(PoisonError::into_inner).keys() {
             if rows.binary_search_by(|row| id.cmp(&row.id)).is_err() {
                 return Err(Breach(format!("row {id} was acknowledged and is lost")));
@@ -428,12 +426,6 @@ impl Play {
     }
 }
 
-impl Network {
-    fn master_is_up(&self) -> bool {
-        self.master.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-}
-
 type Opened = (RedbStore, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
@@ -446,17 +438,4 @@ async fn remember(net: &Network, ids: Vec<LifecycleId>, runner: &Runner) {
     let rows = runner.get(&ids).await.unwrap_or_default();
     let known = rows.into_iter().map(|row| (row.id, row.decky, row.host));
     net.ids.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
-}
-
-async fn rows_of(store: &dyn Store, query: &Query) -> Result<Vec<Record>, Breach> {
-    let mut rows = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.query(&query.clone().limit(Query::MAX_LIMIT).after(after)).await?;
-        rows.extend(page.records);
-        after = page.next;
-        if after.is_none() {
-            return Ok(rows);
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::bus::{Bus, Event, NullBus};
+use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
 use crate::lifecycle::LifecycleId;
@@ -26,7 +26,6 @@ pub(super) struct EarlyWatch {
 
 impl Bus for EarlyWatch {
     fn publish(&self, event: &Event) {
-        NullBus.publish(event);
         let Some(text) = event.error.as_deref().filter(|text| text.starts_with("Deadline: ")) else { return };
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&event.lifecycle_id).copied();
         // A row that an earlier start of the master made carries no age.
