@@ -95,6 +95,8 @@ pub use agent::{
 };
 pub use bus::{Bus, ChannelBus, Event, NullBus, Subscription};
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "compose")]
+pub use engine::compose;
 #[cfg(feature = "process")]
 pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::clock::Clock;
-use crate::fleet::FleetConfig;
+use crate::fleet::{FleetConfig, Problems};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
+#[cfg(feature = "compose")]
+pub mod compose;
 #[cfg(feature = "process")]
 pub mod process;
 
@@ -27,6 +29,17 @@ pub use cancel::CancelToken;
 /// no process of its own behind. A panic is caught and fails the rows.
 #[async_trait]
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// Whether the engine can work with this fleet at all; asked before a
+    /// request is accepted, so it must be quick. Deckies of worker hosts are
+    /// not its business.
+    ///
+    /// # Errors
+    /// All that it can't work with, such as services it doesn't know.
+    fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
+        let _ = fleet;
+        Ok(())
+    }
+
     /// Brings the deckies up as the fleet describes them.
     ///
     /// # Errors

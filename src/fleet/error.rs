@@ -64,7 +64,7 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     const SHOWN: usize = 100;
 
-    pub(super) const fn new(problems: Vec<Problem>) -> Self {
+    pub(crate) const fn new(problems: Vec<Problem>) -> Self {
         Self(problems)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use crate::fleet::{FleetConfig, Mode};
+use crate::fleet::{DeckyConfig, FleetConfig, Mode};
 use crate::heartbeat::{self, Delta, Verdict};
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
@@ -107,6 +107,7 @@ impl Runner {
     pub async fn accept_deploy(&self, request: DeployRequest) -> Result<Accepted, AcceptError> {
         let DeployRequest { fleet, only, terms } = request;
         let deckies = only.unwrap_or_else(|| fleet.names().cloned().collect());
+        self.fits(&fleet, &deckies)?;
         self.accept(Job::Deploy, Operation::Deploy, fleet, deckies, terms).await
     }
 
@@ -119,7 +120,8 @@ impl Runner {
         let MutateRequest { fleet, decky, services, terms } = request;
         if fleet.decky(&decky).is_some() {
             let refused = |error| AcceptError::Services(Box::new(error));
-            fleet.with_services(&decky, services.clone()).map_err(refused)?;
+            let mutated = fleet.with_services(&decky, services.clone()).map_err(refused)?;
+            self.fits(&mutated, &BTreeSet::from([decky.clone()]))?;
         }
         let job = Job::Mutate { services };
         self.accept(job, Operation::Mutate, fleet, BTreeSet::from([decky]), terms).await
@@ -133,6 +135,16 @@ impl Runner {
     pub async fn accept_teardown(&self, request: TeardownRequest) -> Result<Accepted, AcceptError> {
         let TeardownRequest { fleet, deckies, terms } = request;
         self.accept(Job::Teardown, Operation::Teardown, fleet, deckies, terms).await
+    }
+
+    /// Whether the engine can work with those of the deckies that are the
+    /// master's own.
+    fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
+        let is_remote = |decky: &DeckyConfig| fleet.mode == Mode::Swarm && decky.host_uuid.is_some();
+        if fleet.deckies.iter().any(|decky| deckies.contains(&decky.name) && !is_remote(decky)) {
+            self.shared.context.engine.check(fleet).map_err(AcceptError::Unfit)?;
+        }
+        Ok(())
     }
 
     async fn accept(

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use sha2::{Digest, Sha256};
 
-use crate::fleet::{FleetConfig, FleetError};
+use crate::fleet::{FleetConfig, FleetError, Problems};
 use crate::lifecycle::{DeckyName, LifecycleId, RequestKey, ServiceName};
 use crate::store::{KeyClaim, Overlap, StoreError};
 
@@ -199,6 +199,9 @@ pub enum AcceptError {
     /// The new services don't make a fleet.
     #[error("the new services were refused: {0}")]
     Services(#[source] Box<FleetError>),
+    /// The engine can't work with the fleet.
+    #[error("the engine can't do this: {0}")]
+    Unfit(Problems),
     /// Deckies have open rows.
     #[error("busy: {}; wait, cancel them, or ask to supersede them", busy_list(.0))]
     Busy(Vec<(DeckyName, Vec<LifecycleId>)>),

@@ -7,6 +7,7 @@ use futures_lite::future::{block_on, poll_once};
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
 use crate::bus::{Bus, Event};
 use crate::engine::{Engine, Report, Work};
+use crate::fleet::{FleetConfig, Problems};
 use crate::heartbeat::{Delta, Reported};
 use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Status};
 use crate::store::{Entry, Store, StoreError};
@@ -163,6 +164,10 @@ struct SeenEngine {
 
 #[async_trait]
 impl Engine for SeenEngine {
+    fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
+        self.inner.check(fleet)
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.witness.engine_called(work);
         let report = self.inner.deploy(work).await;

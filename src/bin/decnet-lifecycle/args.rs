@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use decnet_lifecycle::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
 
 /// Deploys a fleet of deckies and tracks each one to its end.
@@ -72,6 +73,20 @@ pub enum Command {
     },
     /// Print all rows as JSON lines, newest first
     Export,
+    /// Look for what could keep containers from coming up here, and say what to do
+    Doctor {
+        /// Look for what this fleet needs, too
+        fleet: Option<PathBuf>,
+        #[command(flatten)]
+        compose: Compose,
+    },
+    /// Print the compose file that a deploy would write; nothing is changed
+    ComposeFile {
+        /// The fleet file
+        fleet: PathBuf,
+        #[command(flatten)]
+        compose: Compose,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -86,8 +101,51 @@ pub struct Deploy {
     /// Only these deckies
     #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
     pub only: Option<Vec<DeckyName>>,
+    /// What brings deckies up; auto takes compose where a daemon answers and
+    /// the fleet's templates are there, else the process engine
+    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+    pub engine: EngineChoice,
+    #[command(flatten)]
+    pub compose: Compose,
     #[command(flatten)]
     pub terms: Terms,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// Whichever can be used here
+    Auto,
+    /// Containers, by a compose tool
+    Compose,
+    /// Small decoy processes on loopback
+    Process,
+}
+
+/// How containers are made; a deploy's choice holds for what comes after it.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Containers")]
+pub struct Compose {
+    /// The compose project [default: decnet]
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<DockerName>,
+    /// The deckies' network [default: decnet_lan]
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<DockerName>,
+    /// macvlan, ipvlan or bridge [default: as the fleet says]
+    #[arg(long, value_name = "DRIVER")]
+    pub network_driver: Option<NetworkDriver>,
+    /// Where the services' build contexts lie [default: /usr/lib/decnet/templates]
+    #[arg(long, value_name = "DIR", env = "DECNET_TEMPLATES")]
+    pub templates: Option<PathBuf>,
+    /// Where services leave what they caught [default: /var/lib/decnet/artifacts]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// A catalogue file with services of your own
+    #[arg(long, value_name = "FILE")]
+    pub catalogue: Option<PathBuf>,
+    /// The compose tool: docker, docker-compose or podman, by name or path
+    #[arg(long, value_name = "PROGRAM")]
+    pub compose_program: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,16 +1,18 @@
 //! Where everything lies, and how it is opened.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::process::ProcessEngine;
-use decnet_lifecycle::{FileFleetState, OpenError, Progress, RedbReader, RedbStore, Runner};
+use decnet_lifecycle::{
+    FileFleetState, FleetConfig, FleetState as _, OpenError, Progress, RedbReader, RedbStore, Runner,
+};
 
 use crate::Complaint;
+use crate::engines::Chosen;
 
 pub struct Home {
     dir: PathBuf,
@@ -39,12 +41,21 @@ impl Home {
         self.dir.join("lifecycle.redb")
     }
 
-    pub fn fleet_state(&self) -> FileFleetState {
-        FileFleetState::new(self.dir.join("fleet-state.json"))
+    pub fn fleet_state_path(&self) -> PathBuf {
+        self.dir.join("fleet-state.json")
     }
 
-    pub fn engine(&self) -> ProcessEngine {
+    /// The fleet as deployed, if anything is and its state can be read.
+    pub async fn deployed(&self) -> Result<Option<FleetConfig>, Complaint> {
+        Ok(FileFleetState::new(self.fleet_state_path()).load().await?)
+    }
+
+    pub fn process_engine(&self) -> ProcessEngine {
         ProcessEngine::new(self.dir.join("decoys"))
+    }
+
+    pub fn compose_dir(&self) -> PathBuf {
+        self.dir.join("compose")
     }
 
     pub fn decoys_dir(&self) -> PathBuf {
@@ -59,8 +70,7 @@ impl Home {
     /// The store, to be written; made if it isn't there and `make` says so.
     pub async fn writer(&self, make: Make, wait: bool) -> Result<Arc<RedbStore>, Complaint> {
         if make == Make::IfMissing {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
-            made.map_err(|error| self.no_directory(&error))?;
+            self.make(&self.dir)?;
         } else if !self.store_path().exists() {
             return Err(OpenError::Missing { path: self.store_path() }.into());
         }
@@ -82,18 +92,23 @@ impl Home {
         }
     }
 
-    fn no_directory(&self, error: &io::Error) -> Complaint {
-        Complaint(format!(
-            "the data directory {} can't be made: {error}; name another with --data",
-            self.dir.display()
-        ))
+    /// Makes the data directory, or one in it.
+    pub fn make(&self, dir: &Path) -> Result<(), Complaint> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+            let dir = dir.display();
+            Complaint(format!("the data directory {dir} can't be made: {error}; name another with --data"))
+        })
     }
 
-    /// A master over the store, the process engine and the fleet's state.
-    pub fn runner(&self, store: Arc<RedbStore>, progress: Arc<dyn Progress>) -> Result<Runner, Complaint> {
-        let engine = Arc::new(self.engine());
-        let runner =
-            Runner::builder(store, engine).fleet_state(Arc::new(self.fleet_state())).progress(progress);
+    /// A master over the store, an engine and the fleet's state.
+    pub fn runner(
+        &self,
+        store: Arc<RedbStore>,
+        chosen: &Chosen,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Runner, Complaint> {
+        let state = FileFleetState::new(self.fleet_state_path()).compose_path(chosen.compose_path());
+        let runner = Runner::builder(store, chosen.engine()).fleet_state(Arc::new(state)).progress(progress);
         Ok(runner.build()?)
     }
 }

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 mod args;
+mod engines;
+mod examine;
 mod home;
 mod logger;
 mod operate;
@@ -28,7 +30,7 @@ use args::{Args, Command};
 enum Done {
     /// All went well.
     Well,
-    /// A row failed.
+    /// A row failed, or something is not as it should be.
     RowsFailed,
     /// Somebody pressed Ctrl-C.
     Interrupted,
@@ -76,6 +78,8 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Cancel { id, wait } => upkeep::cancel(&home, &out, id, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
+        Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,
+        Command::ComposeFile { fleet, compose } => examine::compose_file(&home, &fleet, &compose),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
             Ok(Done::Well)

@@ -6,23 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    AcceptError, Accepted, DeployRequest, FleetConfig, FleetState as _, LifecycleId, MutateRequest, Overlap,
-    Record, Revision, Runner, Seen, Status, TeardownRequest, Watch,
+    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, MutateRequest, Overlap, Record, Revision,
+    Runner, Seen, Status, TeardownRequest, Watch,
 };
 use serde_json::json;
 use smol::future::FutureExt as _;
 
 use crate::args::{Deploy, Mutate, Teardown, Terms};
+use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::Output;
 use crate::progress::Printed;
 use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
-    let complain =
-        |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", args.fleet.display()));
-    let bytes = read_fleet(&args.fleet).map_err(|error| complain(&error))?;
-    let fleet = FleetConfig::from_json(&bytes).map_err(|error| complain(&error))?;
+    let fleet = read_fleet(&args.fleet)?;
+    let chosen = Chosen::for_deploy(home, args.engine, &args.compose, &fleet).await?;
     let mut request = DeployRequest::new(fleet).overlap(overlap(&args.terms));
     if let Some(key) = args.terms.key.clone() {
         request = request.key(key);
@@ -30,24 +29,26 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
     if let Some(only) = args.only {
         request = request.only(only);
     }
-    let runner = master(home, out, &args.terms).await?;
+    let runner = master(home, out, &chosen, &args.terms).await?;
     let accepted = runner.accept_deploy(request).await;
-    drive(home, out, &runner, accepted).await
+    drive(home, out, &chosen, &runner, accepted).await
 }
 
 pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
-    let runner = master(home, out, &args.terms).await?;
+    let chosen = Chosen::for_deployed(home)?;
+    let runner = master(home, out, &chosen, &args.terms).await?;
     let fleet = deployed(home).await?;
     let mut request = MutateRequest::new(fleet, args.decky, args.services).overlap(overlap(&args.terms));
     if let Some(key) = args.terms.key.clone() {
         request = request.key(key);
     }
     let accepted = runner.accept_mutate(request).await;
-    drive(home, out, &runner, accepted).await
+    drive(home, out, &chosen, &runner, accepted).await
 }
 
 pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
-    let runner = master(home, out, &args.terms).await?;
+    let chosen = Chosen::for_deployed(home)?;
+    let runner = master(home, out, &chosen, &args.terms).await?;
     let fleet = deployed(home).await?;
     let deckies = match args.decky {
         Some(decky) => BTreeSet::from([decky]),
@@ -58,17 +59,23 @@ pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done,
         request = request.key(key);
     }
     let accepted = runner.accept_teardown(request).await;
-    drive(home, out, &runner, accepted).await
+    drive(home, out, &chosen, &runner, accepted).await
 }
 
-/// Reads at most a little more than a fleet file may have, from a regular file
-/// or a pipe.
-fn read_fleet(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+/// Reads a fleet file, from a regular file or a pipe.
+pub fn read_fleet(path: &std::path::Path) -> Result<FleetConfig, Complaint> {
+    let complain =
+        |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", path.display()));
+    let bytes = read_at_most(path, FleetConfig::MAX_BYTES).map_err(|error| complain(&error))?;
+    FleetConfig::from_json(&bytes).map_err(|error| complain(&error))
+}
+
+/// Reads a file, and of one that is too large one byte too many.
+pub fn read_at_most(path: &std::path::Path, bytes: usize) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let bound = FleetConfig::MAX_BYTES as u64 + 1;
-    std::fs::File::open(path)?.take(bound).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut read = Vec::new();
+    std::fs::File::open(path)?.take(bytes as u64 + 1).read_to_end(&mut read)?;
+    Ok(read)
 }
 
 const fn overlap(terms: &Terms) -> Overlap {
@@ -76,19 +83,24 @@ const fn overlap(terms: &Terms) -> Overlap {
 }
 
 /// The master: the store is ours, and what an earlier one left open has ended.
-async fn master(home: &Home, out: &Output, terms: &Terms) -> Result<Runner, Complaint> {
+async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Result<Runner, Complaint> {
     let store = home.writer(Make::IfMissing, terms.wait).await?;
-    let runner = home.runner(store, Arc::new(Printed(Output::new(out.is_json()))))?;
+    let runner = home.runner(store, chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
     let recovered = runner.recover().await?;
     if recovered.failed > 0 {
-        eprintln!("note: {} row(s) that an earlier master left open have been failed", recovered.failed);
+        let running: BTreeSet<_> = chosen.places(home).await?.into_iter().map(|place| place.decky).collect();
+        let names: Vec<&str> = running.iter().map(|decky| decky.as_str()).collect();
+        let running = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        eprintln!(
+            "note: {} row(s) that an earlier master left open have been failed; of its deckies there still is: {running}",
+            recovered.failed
+        );
     }
     Ok(runner)
 }
 
 async fn deployed(home: &Home) -> Result<FleetConfig, Complaint> {
-    let fleet = home.fleet_state().load().await?;
-    fleet.ok_or_else(|| {
+    home.deployed().await?.ok_or_else(|| {
         Complaint("nothing is deployed; bring a fleet up with `deploy FLEET.json` first".into())
     })
 }
@@ -97,6 +109,7 @@ async fn deployed(home: &Home) -> Result<FleetConfig, Complaint> {
 async fn drive(
     home: &Home,
     out: &Output,
+    chosen: &Chosen,
     runner: &Runner,
     accepted: Result<Accepted, AcceptError>,
 ) -> Result<Done, Complaint> {
@@ -136,7 +149,7 @@ async fn drive(
     work.or(stopper).or(printer).await;
     rest(out, &mut watch, &ids).await;
     let records = runner.get(&ids).await?;
-    finish(home, out, &records, interrupted.load(Ordering::SeqCst))
+    finish(home, out, chosen, &records, interrupted.load(Ordering::SeqCst)).await
 }
 
 fn print_own(out: &Output, seen: &Seen, ids: &[LifecycleId]) {
@@ -154,8 +167,14 @@ async fn rest(out: &Output, watch: &mut Watch, ids: &[LifecycleId]) {
     }
 }
 
-fn finish(home: &Home, out: &Output, records: &[Record], interrupted: bool) -> Result<Done, Complaint> {
-    let decoys = home.engine().running()?;
+async fn finish(
+    home: &Home,
+    out: &Output,
+    chosen: &Chosen,
+    records: &[Record],
+    interrupted: bool,
+) -> Result<Done, Complaint> {
+    let decoys = chosen.places(home).await?;
     if !out.is_json() {
         crate::output::line("");
     }
@@ -170,11 +189,7 @@ fn finish(home: &Home, out: &Output, records: &[Record], interrupted: bool) -> R
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!(
-                "\n{sum}{open}; {} decoys are running, their logs are in {}",
-                decoys.len(),
-                home.decoys_dir().display()
-            )
+            format!("\n{sum}{open}; {} decoys are running, {}", decoys.len(), chosen.logs(home))
         },
     );
     Ok(match (interrupted, failed) {

@@ -2,9 +2,21 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use decnet_lifecycle::process::Decoy;
-use decnet_lifecycle::{DeckyName, Entry, Failure, Record};
+use decnet_lifecycle::{DeckyName, Entry, Failure, Record, ServiceName};
 use serde_json::{Value, json};
+
+/// A service of a decky that runs, and where.
+pub struct Place {
+    pub decky: DeckyName,
+    service: String,
+    at: String,
+}
+
+impl Place {
+    pub fn new(decky: DeckyName, service: &ServiceName, at: String) -> Self {
+        Self { decky, service: service.to_string(), at }
+    }
+}
 
 pub struct Output {
     json: bool,
@@ -53,13 +65,13 @@ impl Output {
 
     /// A table of rows, with where each decky's decoys listen beside its
     /// newest row.
-    pub fn table(&self, records: &[Record], decoys: &[Decoy]) {
+    pub fn table(&self, records: &[Record], decoys: &[Place]) {
         if self.json {
             for record in records {
                 let mut value = row(record);
                 if let Value::Object(fields) = &mut value {
                     let ports = decoys.iter().filter(|decoy| decoy.decky == record.decky);
-                    let ports = ports.map(|decoy| (decoy.service.to_string(), json!(decoy.addr))).collect();
+                    let ports = ports.map(|decoy| (decoy.service.clone(), json!(decoy.at))).collect();
                     fields.insert("decoys".into(), Value::Object(ports));
                 }
                 line(&value.to_string());
@@ -79,7 +91,7 @@ impl Output {
             let mut detail = record.failure().map(Failure::to_string).unwrap_or_default().replace('\n', " ");
             if detail.is_empty() && !seen.contains(&&record.decky) {
                 let of_decky = decoys.iter().filter(|decoy| decoy.decky == record.decky);
-                detail = of_decky.map(|d| format!("{}={}", d.service, d.addr)).collect::<Vec<_>>().join(" ");
+                detail = of_decky.map(|d| format!("{}={}", d.service, d.at)).collect::<Vec<_>>().join(" ");
             }
             seen.push(&record.decky);
             let accepted: String = record.created_at.to_string().chars().take(19).collect();

@@ -9,6 +9,7 @@ use decnet_lifecycle::{
 use serde_json::{Value, json};
 
 use crate::args::Ls;
+use crate::engines::Chosen;
 use crate::home::Home;
 use crate::output::{Output, line, row};
 use crate::{Complaint, Done};
@@ -23,7 +24,7 @@ pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> 
         query = query.open();
     }
     let records = pages(&*store, query, args.limit).await?;
-    out.table(&records, &home.engine().running()?);
+    out.table(&records, &Chosen::for_deployed(home)?.places(home).await?);
     Ok(Done::Well)
 }
 

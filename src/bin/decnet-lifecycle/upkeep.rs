@@ -6,12 +6,13 @@ use std::time::Duration;
 use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, Runner, SystemClock};
 use serde_json::json;
 
+use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::Output;
 use crate::{Complaint, Done};
 
 async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
-    home.runner(home.writer(Make::Never, wait).await?, Arc::new(NoProgress))
+    home.runner(home.writer(Make::Never, wait).await?, &Chosen::for_deployed(home)?, Arc::new(NoProgress))
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {

@@ -1,0 +1,195 @@
+//! The compose file as a typed document.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{DeckyName, ServiceName};
+
+use super::text::Text;
+
+pub(super) const DECKY_LABEL: &str = "decnet.fleet.decky";
+pub(super) const SERVICE_LABEL: &str = "decnet.fleet.service_name";
+pub(super) const IS_SERVICE_LABEL: &str = "decnet.fleet.service";
+
+/// A compose file: what the tool is given, and nothing else.
+///
+/// It is written as JSON, which is YAML too; no text is ever pasted together.
+/// [`ComposeEngine::compose`](super::ComposeEngine::compose) makes one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComposeFile {
+    pub(super) services: BTreeMap<String, Service>,
+    pub(super) networks: BTreeMap<String, Network>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) image: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) build: Option<Build>,
+    pub(super) container_name: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) hostname: Option<Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) command: Vec<Text>,
+    pub(super) restart: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(super) networks: BTreeMap<String, Attachment>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) network_mode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) depends_on: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(super) sysctls: BTreeMap<String, Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) cap_add: Vec<Text>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(super) environment: BTreeMap<String, Text>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) volumes: Vec<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) healthcheck: Option<HealthCheck>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) logging: Option<Logging>,
+    pub(super) labels: BTreeMap<String, Text>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Build {
+    pub(super) context: Text,
+    pub(super) args: BTreeMap<String, Text>,
+}
+
+/// An address of a container on the network: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Attachment {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) ipv4_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) ipv6_address: Option<IpAddr>,
+}
+
+/// A test that says whether a container is healthy, as in a compose file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthCheck {
+    pub(super) test: Vec<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) interval: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) timeout: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) start_period: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) retries: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Logging {
+    pub(super) driver: String,
+    pub(super) options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Network {
+    pub(super) external: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) name: Option<String>,
+}
+
+/// Text that isn't a compose file as this crate writes them.
+#[derive(Debug, thiserror::Error)]
+#[error("not a compose file of this engine: {0}; deploy again to write it anew")]
+pub struct ComposeFileError(#[from] serde_json::Error);
+
+impl ComposeFile {
+    /// Reads a file that [`to_json`](Self::to_json) wrote; strict.
+    ///
+    /// # Errors
+    /// [`ComposeFileError`] says where it differs from one.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ComposeFileError> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The file as JSON, which is YAML too.
+    ///
+    /// ```
+    /// use decnet_lifecycle::FleetConfig;
+    /// use decnet_lifecycle::compose::{ComposeEngine, ComposeFile};
+    ///
+    /// let fleet = FleetConfig::from_json(include_bytes!("../../../examples/fleet.json"))?;
+    /// let file = ComposeEngine::new("/srv/decnet").compose(&fleet)?;
+    /// assert_eq!(ComposeFile::from_json(file.to_json().as_bytes())?, file);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Every map has text keys, so this can't fail.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// The names of the containers of a decky, its base's first.
+    pub fn containers<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
+        let base = self.services.contains_key(decky.as_str()).then_some(decky.as_str());
+        let services = self.of_decky(decky).filter(|(_, service)| service.is_service());
+        base.into_iter().chain(services.map(|(name, _)| name))
+    }
+
+    /// How many containers the file describes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether it describes none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    pub(super) fn has(&self, container: &str) -> bool {
+        self.services.contains_key(container)
+    }
+
+    /// The folders that a decky's images are built from.
+    pub(super) fn build_contexts<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
+        self.of_decky(decky).filter_map(|(_, service)| Some(service.build.as_ref()?.context.as_str()))
+    }
+
+    pub(super) fn of_decky<'f>(
+        &'f self,
+        decky: &'f DeckyName,
+    ) -> impl Iterator<Item = (&'f str, &'f Service)> {
+        // A decky's containers start with its name, so they lie together.
+        self.services
+            .range(decky.as_str().to_owned()..)
+            .take_while(|(name, _)| name.starts_with(decky.as_str()))
+            .filter(|(_, service)| service.decky() == Some(decky.as_str()))
+            .map(|(name, service)| (name.as_str(), service))
+    }
+}
+
+impl Service {
+    pub(super) fn decky(&self) -> Option<&str> {
+        self.labels.get(DECKY_LABEL).map(Text::as_str)
+    }
+
+    fn is_service(&self) -> bool {
+        self.labels.contains_key(IS_SERVICE_LABEL)
+    }
+}
+
+/// The name of a service's container: underscores turn into dashes.
+pub(super) fn container_name(decky: &DeckyName, service: &ServiceName) -> String {
+    format!("{decky}-{}", service.as_str().replace('_', "-"))
+}

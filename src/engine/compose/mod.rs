@@ -1,0 +1,36 @@
+//! The engine of real containers: each decky is a base container with its
+//! services in the base's network namespace, brought up by a compose tool.
+//!
+//! What runs is what the original runs (`samples/compose-unihost-3.yml` of its
+//! wire facts): project `decnet`, external network `decnet_lan`, container
+//! names `decky-01` and `decky-01-docker-api`. Programs are called with
+//! argument lists, never through a shell.
+//!
+//! ```text
+//! fleet + catalogue ──composer──▶ compose file ──up──▶ ps, inspect ──▶ Report
+//! ```
+
+mod catalogue;
+mod command;
+mod composer;
+mod containers;
+mod doctor;
+mod document;
+mod engine;
+mod file;
+mod network;
+mod progress;
+mod project_lock;
+mod settings;
+mod text;
+mod tool;
+mod trouble;
+mod up;
+mod verdict;
+
+pub use catalogue::{Catalogue, CatalogueError};
+pub use containers::Container;
+pub use doctor::{Finding, Health};
+pub use document::{ComposeFile, ComposeFileError};
+pub use engine::ComposeEngine;
+pub use settings::{ComposeSettings, DockerName, DockerNameError, NetworkDriver};
