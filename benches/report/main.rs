@@ -1,6 +1,7 @@
 //! Measures what the documentation says of speed, as ratios within one run,
 //! and prints it as Markdown: `cargo bench --features testkit --bench report`.
 
+mod compose;
 mod deploy;
 mod dispatch;
 mod files;
@@ -22,11 +23,12 @@ fn main() {
         "{} cores; files in the system's temporary directory. Times are this machine's, the ratios are what to look at.\n",
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
     );
-    let parts: [(&str, Report); 4] = [
+    let parts: [(&str, Report); 5] = [
         ("journal", journal::report),
         ("deploy", deploy::report),
         ("dispatch", dispatch::report),
         ("reads", reads::report),
+        ("compose", compose::report),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     for (name, report) in parts {

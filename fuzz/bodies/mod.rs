@@ -5,12 +5,14 @@ use decnet_lifecycle::testkit::{decode_stored_row, encode_stored_row};
 use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId};
 
 mod bytes;
+mod compose;
 mod database;
 mod master;
 mod store;
 #[path = "../../tests/toy/mod.rs"]
 mod toy;
 
+pub use compose::compose;
 pub use database::database;
 pub use master::{deltas, strategies};
 pub use store::store;
@@ -19,10 +21,11 @@ pub use store::store;
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 7] = [
+pub const ALL: [(&str, Body); 8] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
+    ("compose", compose),
     ("deltas", deltas),
     ("strategies", strategies),
     ("store", store),

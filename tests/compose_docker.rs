@@ -1,0 +1,471 @@
+//! The compose engine on a real daemon. Where there is none, or nothing to
+//! make an image of, the tests say so and pass; with
+//! `DECNET_LIFECYCLE_NEED_DOCKER` set, as in CI, they fail instead.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, DockerName, NetworkDriver};
+use decnet_lifecycle::*;
+use futures_lite::future::{block_on, zip};
+use serde_json::{Value, json};
+
+const IMAGE: &str = "decnet-lifecycle-test:busybox";
+
+/// Makes the image that all deckies run, once.
+fn is_ready() -> bool {
+    static READY: OnceLock<Result<(), String>> = OnceLock::new();
+    let ready = READY.get_or_init(|| {
+        docker_says(&["version", "--format", "{{.Server.Version}}"])?;
+        let busybox =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let busybox = busybox.ok_or("no busybox to make an image of; install busybox-static")?;
+        let root = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let bin = root.path().join("bin");
+        std::fs::create_dir(&bin).map_err(|error| error.to_string())?;
+        std::fs::copy(busybox, bin.join("busybox")).map_err(|error| error.to_string())?;
+        for tool in ["sh", "sleep", "httpd", "echo", "false", "true"] {
+            std::os::unix::fs::symlink("busybox", bin.join(tool)).map_err(|error| error.to_string())?;
+        }
+        let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output();
+        let tar = tar.map_err(|error| error.to_string())?;
+        let mut import = Command::new("docker")
+            .args(["import", "-", IMAGE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        import.stdin.take().unwrap().write_all(&tar.stdout).map_err(|error| error.to_string())?;
+        import.wait().map_err(|error| error.to_string())?;
+        docker_says(&["run", "--rm", IMAGE, "true"]).map(drop)
+    });
+    if let Err(why) = ready {
+        assert!(std::env::var_os("DECNET_LIFECYCLE_NEED_DOCKER").is_none(), "Docker is needed here: {why}");
+        eprintln!("\n!!! SKIPPED, no usable Docker: {why}\n");
+    }
+    ready.is_ok()
+}
+
+fn docker_says(args: &[&str]) -> Result<String, String> {
+    let output: Output =
+        Command::new("docker").args(args).output().map_err(|error| format!("docker: {error}"))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// A project, a network and deckies that no other test has.
+struct Site {
+    dir: tempfile::TempDir,
+    name: String,
+    /// The third part of its addresses.
+    net: u8,
+    settings: ComposeSettings,
+}
+
+impl Site {
+    fn new(name: &str, net: u8) -> Self {
+        let mut settings = ComposeSettings::default();
+        settings.project = DockerName::parse(&format!("dl-{name}")).unwrap();
+        settings.network = DockerName::parse(&format!("dl-{name}-lan")).unwrap();
+        settings.driver = Some(NetworkDriver::Bridge);
+        settings.settle = Duration::from_secs(1);
+        settings.backoff = Duration::from_millis(10);
+        let site = Self { dir: tempfile::tempdir().unwrap(), name: name.to_owned(), net, settings };
+        site.clean();
+        std::fs::write(site.dir.path().join("catalogue.json"), catalogue().to_string()).unwrap();
+        site
+    }
+
+    fn decky(&self, number: u8) -> DeckyName {
+        DeckyName::parse(&format!("{}-{number}", self.name)).unwrap()
+    }
+
+    fn fleet(&self, services: &[&[&str]]) -> FleetConfig {
+        let deckies: Vec<Value> = services.iter().zip(1..).map(|(services, number)| json!({
+            "name": self.decky(number), "ip": format!("172.29.{}.{}", self.net, 10 + number), "services": services,
+            "distro": "debian", "base_image": IMAGE, "hostname": format!("srv-{number}")})).collect();
+        let fleet = json!({"mode": "unihost", "interface": "eth0", "subnet": format!("172.29.{}.0/24", self.net),
+            "gateway": format!("172.29.{}.1", self.net), "deckies": deckies});
+        FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap()
+    }
+
+    fn engine(&self) -> ComposeEngine {
+        let own = Catalogue::builtin().with_json(catalogue().to_string().as_bytes()).unwrap();
+        ComposeEngine::new(self.dir.path().join("compose")).settings(self.settings.clone()).catalogue(own)
+    }
+
+    fn runner(&self) -> Runner {
+        let state = Arc::new(FileFleetState::new(self.dir.path().join("state.json")));
+        Runner::builder(Arc::new(MemoryStore::new()), Arc::new(self.engine()))
+            .fleet_state(state)
+            .build()
+            .unwrap()
+    }
+
+    /// When each container of the project was started, by name.
+    fn started(&self) -> BTreeMap<String, String> {
+        let containers = block_on(self.engine().running()).unwrap();
+        let started =
+            |name: &str| docker_says(&["inspect", "--format", "{{.State.StartedAt}}", name]).unwrap();
+        containers.iter().map(|container| (container.name.clone(), started(&container.name))).collect()
+    }
+
+    fn clean(&self) {
+        let filter = format!("label=com.docker.compose.project={}", self.settings.project);
+        for id in docker_says(&["ps", "-aq", "--filter", &filter]).unwrap_or_default().lines() {
+            let _ = docker_says(&["rm", "-f", id]);
+        }
+        let _ = docker_says(&["rm", "-f", &format!("{}-foreign", self.name)]);
+        let _ = docker_says(&["network", "rm", self.settings.network.as_str()]);
+    }
+
+    /// The command line on this site.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_decnet-lifecycle"));
+        command.arg("--json").arg("--data").arg(self.dir.path().join("data")).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn deploy(&self, fleet: &FleetConfig) -> Command {
+        let path = self.dir.path().join("fleet.json");
+        std::fs::write(&path, fleet.to_json()).unwrap();
+        let mut command = self.command(&["deploy", "--engine", "compose", "--network-driver", "bridge"]);
+        command.args([
+            "--project",
+            self.settings.project.as_str(),
+            "--network",
+            self.settings.network.as_str(),
+        ]);
+        command.arg("--catalogue").arg(self.dir.path().join("catalogue.json")).arg(path);
+        command
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.clean();
+    }
+}
+
+fn catalogue() -> Value {
+    let httpd = |port: u16| json!({"image": IMAGE, "command": ["httpd", "-f", "-p", port.to_string()], "ports": [format!("{port}/tcp")]});
+    json!({"services": {
+        "ssh": httpd(22), "http": httpd(80), "redis": httpd(6379), "ftp": httpd(21),
+        "gone": {"image": "dl.invalid/none:1"},
+        "brief": {"image": IMAGE, "command": ["sh", "-c", "echo gave up, password=hunter2; exit 3"]},
+        "sick": {"image": IMAGE, "command": ["sleep", "1000"],
+                 "healthcheck": {"test": ["CMD", "false"], "interval": "1s", "retries": 1}}}})
+}
+
+fn services(names: &[&str]) -> Vec<ServiceName> {
+    names.iter().map(|name| ServiceName::parse(name).unwrap()).collect()
+}
+
+/// Runs an accepted request, and gives each decky's word for its end.
+fn ends(runner: &Runner, accepted: Accepted) -> BTreeMap<String, String> {
+    let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
+    block_on(accepted.run());
+    let rows = block_on(runner.get(&ids)).unwrap();
+    let word = |row: &Record| row.failure().map_or(row.status().to_string(), Failure::to_string);
+    rows.iter().map(|row| (row.decky.to_string(), word(row))).collect()
+}
+
+fn all_well(ends: &BTreeMap<String, String>) {
+    assert!(ends.values().all(|end| end == "succeeded"), "{ends:#?}");
+}
+
+#[test]
+fn six_deckies_come_up_answer_change_and_go() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("six", 1);
+    let fleet = site.fleet(&[&["ssh", "http", "redis"][..]; 6]);
+    let runner = site.runner();
+    all_well(&ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap()));
+    let reach = |number: u8, port: u16| {
+        let address = SocketAddr::from(([172, 29, 1, 10 + number], port));
+        TcpStream::connect_timeout(&address, Duration::from_secs(5)).map(drop)
+    };
+    for number in 1..=6 {
+        for port in [22, 80, 6379] {
+            reach(number, port).unwrap();
+        }
+    }
+    let engine = site.engine();
+    let containers = block_on(engine.running()).unwrap();
+    assert_eq!(containers.len(), 24);
+    let ssh = containers.iter().find(|container| container.name == "six-1-ssh").unwrap();
+    assert_eq!(engine.ports(&fleet, ssh), ["172.29.1.11:22"]);
+
+    // The same deploy again starts nothing anew.
+    let before = site.started();
+    all_well(&ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap()));
+    assert_eq!(site.started(), before);
+
+    // A mutate touches its decky's changed services only.
+    let mutate = MutateRequest::new(fleet.clone(), site.decky(1), services(&["ssh", "ftp"]));
+    all_well(&ends(&runner, block_on(runner.accept_mutate(mutate)).unwrap()));
+    let after = site.started();
+    assert!(after.contains_key("six-1-ftp") && !after.contains_key("six-1-http"));
+    for (name, at) in after.iter().filter(|(name, _)| name.as_str() != "six-1-ftp") {
+        assert_eq!(Some(at), before.get(name), "{name} was started again");
+    }
+    reach(1, 21).unwrap();
+    assert!(reach(1, 80).is_err());
+
+    // One goes, then all; the network goes with the last.
+    let down = TeardownRequest::new(fleet.clone(), [site.decky(2)]);
+    all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
+    assert_eq!(block_on(engine.running()).unwrap().len(), 24 - 1 - 4);
+    assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_ok());
+    let down = TeardownRequest::new(fleet.clone(), fleet.names().cloned());
+    all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
+    assert!(block_on(engine.running()).unwrap().is_empty());
+    assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_err());
+    assert!(!engine.compose_path().exists());
+}
+
+#[test]
+fn each_decky_that_cannot_come_up_says_why_and_holds_no_other_back() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("why", 2);
+    let fleet =
+        site.fleet(&[&["http"], &["http", "gone"], &["http", "brief"], &["sick"], &["http"], &["ssh"]]);
+    let runner = site.runner();
+    // A foreign container sits on the address of the fifth.
+    let lan = site.settings.network.as_str();
+    docker_says(&["network", "create", "--subnet", "172.29.2.0/24", "--gateway", "172.29.2.1", lan]).unwrap();
+    let foreign = [
+        "run",
+        "-d",
+        "--name",
+        "why-foreign",
+        "--network",
+        lan,
+        "--ip",
+        "172.29.2.15",
+        IMAGE,
+        "sleep",
+        "1000",
+    ];
+    docker_says(&foreign).unwrap();
+    let ends = ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap());
+    assert_eq!((ends["why-1"].as_str(), ends["why-6"].as_str()), ("succeeded", "succeeded"), "{ends:#?}");
+    assert!(ends["why-2"].contains("dl.invalid"), "{ends:#?}");
+    assert!(ends["why-3"].contains("why-3-brief"), "{ends:#?}");
+    assert!(ends["why-3"].contains("with code 3: gave up, password=[scrubbed]"), "{ends:#?}");
+    assert!(ends["why-4"].contains("why-4-sick is unhealthy"), "{ends:#?}");
+    assert!(ends["why-5"].contains("Address already in use"), "{ends:#?}");
+    let left: Vec<String> = site.started().into_keys().collect();
+    assert_eq!(left, ["why-1", "why-1-http", "why-6", "why-6-ssh"], "what failed is still there");
+    // A network that is in use is never removed, nor is one of others'.
+    let down = TeardownRequest::new(fleet.clone(), fleet.names().cloned());
+    all_well(&self::ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
+    assert!(docker_says(&["network", "inspect", lan]).is_ok());
+
+    let mut other: Value = serde_json::from_str(&site.fleet(&[&["http"]]).to_json()).unwrap();
+    other["subnet"] = json!("172.29.2.0/25");
+    let other = FleetConfig::from_json(other.to_string().as_bytes()).unwrap();
+    let ends = self::ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(other))).unwrap());
+    assert!(ends["why-1"].contains("the subnet 172.29.2.0/24, the fleet wants 172.29.2.0/25"), "{ends:#?}");
+    let unknown = site.fleet(&[&["htttp"]]);
+    let refused = block_on(runner.accept_deploy(DeployRequest::new(unknown))).unwrap_err().to_string();
+    assert!(refused.contains("did you mean http?"), "{refused}");
+}
+
+#[test]
+fn two_mutates_at_once_are_both_kept() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("two", 3);
+    let fleet = site.fleet(&[&["http"], &["http"]]);
+    let runner = site.runner();
+    all_well(&ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap()));
+    let mutate = |number, names: &[&str]| {
+        block_on(runner.accept_mutate(MutateRequest::new(fleet.clone(), site.decky(number), services(names))))
+            .unwrap()
+    };
+    let (first, second) = (mutate(1, &["ssh"]), mutate(2, &["redis", "http"]));
+    let ids: Vec<LifecycleId> = first.ids().values().chain(second.ids().values()).copied().collect();
+    block_on(zip(first.run(), second.run()));
+    assert!(block_on(runner.get(&ids)).unwrap().iter().all(|row| row.status() == Status::Succeeded));
+    let names: Vec<String> = site.started().into_keys().collect();
+    assert_eq!(names, ["two-1", "two-1-ssh", "two-2", "two-2-http", "two-2-redis"]);
+    // A mutate that fails leaves what was there.
+    let before = site.started();
+    let mutate = MutateRequest::new(fleet.clone(), site.decky(1), services(&["ssh", "brief"]));
+    let ends = ends(&runner, block_on(runner.accept_mutate(mutate)).unwrap());
+    assert!(ends["two-1"].contains("two-1-brief"), "{ends:#?}");
+    assert_eq!(site.started(), before);
+}
+
+/// Starts a deploy, and comes back once containers are being made.
+fn underway(site: &Site, fleet: &FleetConfig) -> Child {
+    let mut child = site.deploy(fleet).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains("creating") || line.contains("started")),
+        "the deploy made nothing"
+    );
+    // Somebody must go on reading, or the pipe fills up.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+fn rows(site: &Site) -> Vec<Value> {
+    let output = site.command(&["ls", "--limit", "100"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_master_killed_during_up_is_followed_by_one_that_converges() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("kill", 4);
+    let fleet = site.fleet(&[&["http", "ssh", "redis"][..]; 5]);
+    let mut child = underway(&site, &fleet);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = site.deploy(&fleet).output().unwrap();
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success(), "{told}\n{}", String::from_utf8_lossy(&again.stdout));
+    assert!(told.contains("5 row(s) that an earlier master left open have been failed"), "{told}");
+    let rows = rows(&site);
+    assert_eq!(rows.iter().filter(|row| row["status"] == "succeeded").count(), 5);
+    let restarted =
+        rows.iter().filter(|row| row["error"].as_str().is_some_and(|e| e.starts_with("MasterRestarted")));
+    assert_eq!(restarted.count(), 5);
+    assert_eq!(site.started().len(), 20);
+    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    assert!(site.started().is_empty());
+}
+
+#[test]
+fn a_cancel_during_up_ends_the_programs_and_what_they_made() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("stop", 5);
+    let fleet = site.fleet(&[&["http", "ssh", "redis"][..]; 5]);
+    let mut child = underway(&site, &fleet);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let code = child.wait().unwrap().code();
+    let rows = rows(&site);
+    assert_eq!(rows.len(), 5);
+    let up: Vec<&str> = rows
+        .iter()
+        .filter(|row| row["status"] == "succeeded")
+        .map(|row| row["decky_name"].as_str().unwrap())
+        .collect();
+    let cancelled =
+        rows.iter().filter(|row| row["error"].as_str().is_some_and(|e| e.starts_with("Cancelled"))).count();
+    assert_eq!((code, up.len() + cancelled), (Some(130), 5), "{rows:#?}");
+    for name in site.started().into_keys() {
+        assert!(up.iter().any(|decky| name.starts_with(decky)), "{name} is left of a cancelled deploy");
+    }
+    let seen = Command::new("pgrep").args(["-f", "dl-stop"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), "", "a compose program goes on");
+}
+
+#[derive(Debug, Default)]
+struct CancelOne(Mutex<Option<(DeckyName, CancelToken)>>);
+
+impl Progress for CancelOne {
+    fn note(&self, _: &DeckyName, text: &str) {
+        if text.contains("creating")
+            && let Some((_, token)) = &*self.0.lock().unwrap()
+        {
+            token.cancel();
+        }
+    }
+}
+
+#[test]
+fn one_cancelled_decky_of_a_batch_leaves_the_others_to_come_up() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("one", 6);
+    let fleet = Arc::new(site.fleet(&[&["http", "ssh"][..]; 3]));
+    let progress = Arc::new(CancelOne::default());
+    let deckies: BTreeMap<DeckyName, Task> = fleet
+        .names()
+        .map(|name| (name.clone(), Task { id: LifecycleId::from_u128(1), cancel: CancelToken::new() }))
+        .collect();
+    *progress.0.lock().unwrap() = Some((site.decky(2), deckies[&site.decky(2)].cancel.clone()));
+    let work = Work { fleet, deckies, clock: Arc::new(SystemClock::new()), progress };
+    let report = block_on(site.engine().deploy(&work)).unwrap();
+    assert_eq!(report.outcome(&site.decky(2)).unwrap_err().kind(), FailureKind::Cancelled);
+    assert!(report.outcome(&site.decky(1)).is_ok() && report.outcome(&site.decky(3)).is_ok());
+    let names: Vec<String> = site.started().into_keys().collect();
+    assert_eq!(names, ["one-1", "one-1-http", "one-1-ssh", "one-3", "one-3-http", "one-3-ssh"]);
+}
+
+#[test]
+fn without_a_daemon_rows_fail_and_auto_takes_the_other_engine() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("down", 7);
+    let fleet = site.fleet(&[&["http"]]);
+    let nowhere = ("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    let output = site.deploy(&fleet).envs([nowhere]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = rows(&site)[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.to_lowercase().contains("docker daemon"), "{error}");
+
+    let output = site.command(&["doctor"]).envs([nowhere]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("systemctl start docker") && told.contains("\"what\":\"daemon\""), "{told}");
+
+    let path = site.dir.path().join("fleet.json");
+    let args = [
+        "deploy",
+        "--catalogue",
+        site.dir.path().join("catalogue.json").to_str().unwrap(),
+        path.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = site.command(&args).envs([nowhere]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("engine: process; not compose:"), "{told}");
+    // What one engine brought up is not the other's.
+    let refused = site.deploy(&fleet).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("runs under the process engine"));
+    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    // With a daemon, auto takes compose.
+    let auto = site.deploy(&fleet);
+    let args: Vec<_> = auto
+        .get_args()
+        .filter(|arg| *arg != "--engine" && *arg != "compose")
+        .map(|arg| arg.to_owned())
+        .collect();
+    let output = Command::new(auto.get_program()).args(args).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("engine: compose;"), "{told}");
+    assert_eq!(rows(&site)[0]["decoys"]["http"], "172.29.7.11:80");
+    assert!(
+        site.command(&["mutate", site.decky(1).as_str(), "--services", "ssh"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    let file = site.command(&["compose-file", path.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8_lossy(&file.stdout).contains("\"container_name\": \"down-1-http\""));
+}

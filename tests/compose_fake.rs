@@ -1,0 +1,409 @@
+//! The compose engine against a program that does what real ones seldom do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, NetworkDriver};
+use decnet_lifecycle::*;
+use futures_lite::FutureExt as _;
+use futures_lite::future::{block_on, poll_once};
+
+/// Answers as a daemon with one decky, `one`, that comes up; `$HERE/up` may
+/// do something else instead.
+const FAKE: &str = r#"#!/bin/sh
+HERE=$(dirname "$0")
+echo "$*" >> "$HERE/calls"
+case "$1 $2" in
+"compose version") echo 2.40.3 ;;
+"network inspect")
+  echo '[{"Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.1"}]},"Options":{},"Labels":{},"Containers":{}}]' ;;
+"compose -p") . "$HERE/up" ;;
+"ps --all") cat "$HERE/ps" 2>/dev/null || true ;;
+"inspect --type") cat "$HERE/inspect" ;;
+"logs --tail") echo "last words, token=hunter2" ;;
+"rm --force") : > "$HERE/ps" ;;
+*) echo "what is $*?" >&2; exit 64 ;;
+esac
+"#;
+
+const COMES_UP: &str = r#"cp "$HERE/ps.up" "$HERE/ps""#;
+
+struct Fake {
+    dir: tempfile::TempDir,
+    settings: ComposeSettings,
+    notes: Arc<Notes>,
+}
+
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn note(&self, decky: &DeckyName, text: &str) {
+        self.0.lock().unwrap().push(format!("{decky}: {text}"));
+    }
+}
+
+impl Fake {
+    fn new(up: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = ComposeSettings::default();
+        settings.program = Some(dir.path().join("docker"));
+        settings.driver = Some(NetworkDriver::Bridge);
+        settings.settle = Duration::from_millis(1);
+        settings.backoff = Duration::from_millis(1);
+        settings.grace = Duration::from_millis(100);
+        settings.patience = Duration::from_secs(20);
+        let fake = Self { dir, settings, notes: Arc::default() };
+        fake.write("docker", FAKE);
+        fs::set_permissions(fake.path("docker"), fs::Permissions::from_mode(0o755)).unwrap();
+        fake.write("up", up);
+        fake.write("ps.up", &format!("{}\n{}\n", listed("one", None), listed("one-ssh", Some("ssh"))));
+        fake.write(
+            "inspect",
+            &format!("[{},{}]", inspected("one", "running"), inspected("one-ssh", "running")),
+        );
+        fake
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn engine(&self) -> ComposeEngine {
+        let own = br#"{"services": {"ssh": {"image": "x"}, "http": {"image": "x"}}}"#;
+        ComposeEngine::new(self.path("engine"))
+            .settings(self.settings.clone())
+            .catalogue(Catalogue::builtin().with_json(own).unwrap())
+    }
+
+    fn work(&self) -> Work {
+        let fleet = serde_json::json!({"mode": "unihost", "interface": "eth0", "subnet": "10.9.0.0/24",
+            "gateway": "10.9.0.1", "deckies": [{"name": "one", "ip": "10.9.0.2", "services": ["ssh"],
+            "distro": "debian", "base_image": "x", "hostname": "one"}]});
+        let fleet = FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap();
+        let task = Task { id: LifecycleId::from_u128(1), cancel: CancelToken::new() };
+        Work {
+            fleet: Arc::new(fleet),
+            deckies: BTreeMap::from([(one(), task)]),
+            clock: Arc::new(SystemClock::new()),
+            progress: self.notes.clone(),
+        }
+    }
+
+    fn deploy(&self) -> Result<(), Failure> {
+        let work = self.work();
+        block_on(self.engine().deploy(&work))?.outcome(&one())
+    }
+
+    fn failure(&self) -> String {
+        self.deploy().unwrap_err().to_string()
+    }
+}
+
+fn one() -> DeckyName {
+    DeckyName::parse("one").unwrap()
+}
+
+fn listed(name: &str, service: Option<&str>) -> String {
+    let service = service.map(|name| format!(",decnet.fleet.service_name={name}")).unwrap_or_default();
+    let labels = format!("com.docker.compose.project=decnet,decnet.fleet.decky=one{service}");
+    serde_json::json!({"ID": format!("id-{name}"), "Names": name, "State": "running", "Labels": labels})
+        .to_string()
+}
+
+fn inspected(name: &str, state: &str) -> String {
+    serde_json::json!({"Name": format!("/{name}"), "RestartCount": 0,
+        "State": {"Status": state, "StartedAt": "2026-11-24T00:00:00Z", "ExitCode": 7, "Error": ""}})
+    .to_string()
+}
+
+/// Whether a process that wrote its id to a file is alive.
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    !stat.is_empty() && !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z')
+}
+
+/// Waits for a condition that must come true by itself.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn a_decky_comes_up_and_the_program_sees_only_what_it_needs() {
+    let fake = Fake::new(&format!(r#"env > "$HERE/env"; cat > "$HERE/stdin"; {COMES_UP}"#));
+    fake.deploy().unwrap();
+    assert!(fake.notes.0.lock().unwrap().contains(&"one: up".to_owned()));
+    let calls = fake.read("calls");
+    let file = fake.path("engine/compose.yml");
+    assert!(
+        calls.contains(&format!("compose -p decnet -f {} up -d --build one one-ssh\n", file.display())),
+        "{calls}"
+    );
+    assert_eq!(fake.read("stdin"), "");
+    for line in fake.read("env").lines() {
+        let name = line.split('=').next().unwrap();
+        let known =
+            ["PATH", "HOME", "TMPDIR", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_", "SSH_AUTH_SOCK", "HERE"];
+        let known = known.contains(&name)
+            || ["DOCKER_", "COMPOSE_", "XDG_", "BUILDKIT_"].iter().any(|p| name.starts_with(p));
+        assert!(known, "{line}");
+    }
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(fake.path("engine")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_program_that_hangs_and_ignores_term_is_gone_with_its_children() {
+    let mut fake = Fake::new(
+        r#"trap '' TERM; sh -c 'trap "" TERM; echo $$ > "$0/child"; while :; do sleep 1; done' "$HERE" &
+           echo $$ > "$HERE/leader"; while :; do sleep 1; done"#,
+    );
+    fake.settings.up_within = Duration::from_millis(500);
+    let said = fake.failure();
+    assert!(said.contains("did not end within") && said.contains("was stopped"), "{said}");
+    for name in ["leader", "child"] {
+        let pid = fake.read(name);
+        assert!(!pid.is_empty());
+        until("it is gone", || !lives(&pid));
+    }
+}
+
+#[test]
+fn a_dropped_call_leaves_no_process_and_no_lock_behind() {
+    let fake = Fake::new(
+        r#"sh -c 'echo $$ > "$0/child"; while :; do sleep 1; done' "$HERE" & echo $$ > "$HERE/leader"; wait"#,
+    );
+    let (engine, work) = (fake.engine(), fake.work());
+    let mut call = engine.deploy(&work);
+    block_on(async {
+        let started = async {
+            while fake.read("child").is_empty() || fake.read("leader").is_empty() {
+                work.clock.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        (async { drop((&mut call).await) }).or(started).await;
+    });
+    drop(call);
+    for name in ["leader", "child"] {
+        let pid = fake.read(name);
+        until("it is gone", || !lives(&pid));
+    }
+    assert!(!fake.path("engine/compose.yml").exists(), "the file says what never came about");
+    fake.write("up", COMES_UP);
+    fake.deploy().unwrap();
+}
+
+#[test]
+fn a_flood_of_output_costs_little_memory() {
+    let peak = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = peak();
+    let fake = Fake::new(
+        r#"head -c 1000000000 /dev/zero; yes "no such image: flood" | head -c 73741824 >&2; exit 1"#,
+    );
+    assert_eq!(fake.failure(), "Engine: no such image: flood");
+    assert!(peak() - before < 64 << 10, "{} KiB more at the peak", peak() - before);
+}
+
+#[test]
+fn exit_code_zero_is_no_evidence() {
+    let fake = Fake::new(COMES_UP);
+    fake.write("inspect", &format!("[{},{}]", inspected("one", "running"), inspected("one-ssh", "exited")));
+    assert_eq!(fake.failure(), "Engine: one-ssh ended with code 7: last words, token=[scrubbed]");
+    // What it left is removed again.
+    assert!(fake.read("calls").contains("rm --force --volumes -- id-one-ssh"));
+    assert!(!fake.read("ps").contains("one"));
+
+    let mut fake = Fake::new("true");
+    fake.settings.patience = Duration::from_millis(50);
+    let said = fake.failure();
+    assert!(said.contains("one was not made after"), "{said}");
+}
+
+#[test]
+fn answers_that_cannot_be_read_are_unverified() {
+    for (file, text) in
+        [("ps.up", r#"{"ID": "x", "Na"#), ("ps.up", "[1, 2]"), ("inspect", r#"[{"Name": "one"#)]
+    {
+        let fake = Fake::new(COMES_UP);
+        fake.write(file, text);
+        let said = fake.failure();
+        assert!(said.starts_with("Engine: unverified"), "{file}: {said}");
+    }
+    // Podman's shape: one array, and names and labels of another type.
+    let fake = Fake::new(COMES_UP);
+    let shape = |name: &str, service: Option<&str>| {
+        let mut labels = serde_json::json!({"decnet.fleet.decky": "one"});
+        if let Some(service) = service {
+            labels["decnet.fleet.service_name"] = service.into();
+        }
+        serde_json::json!({"Id": "x", "Names": [name], "State": "running", "Labels": labels})
+    };
+    fake.write("ps.up", &serde_json::json!([shape("one", None), shape("one-ssh", Some("ssh"))]).to_string());
+    fake.deploy().unwrap();
+}
+
+#[test]
+fn a_third_try_may_succeed_and_what_cannot_heal_is_tried_once() {
+    let fake = Fake::new(&format!(
+        r#"echo x >> "$HERE/tries"; [ $(wc -l < "$HERE/tries") -ge 3 ] || {{ echo "ERROR: i/o timeout" >&2; exit 1; }}; {COMES_UP}"#
+    ));
+    fake.deploy().unwrap();
+    assert_eq!(fake.read("tries").lines().count(), 3);
+    assert!(
+        fake.notes
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|note| note.contains("trying again") && note.contains("i/o timeout"))
+    );
+
+    for line in
+        ["manifest unknown", "pull access denied for x", "Address already in use", "No such service: x"]
+    {
+        let fake = Fake::new(&format!(
+            r#"echo x >> "$HERE/tries"; echo "noise"; echo "ERROR: {line}" >&2; echo "more" >&2; exit 1"#
+        ));
+        assert_eq!(fake.failure(), format!("Engine: ERROR: {line}"));
+        assert_eq!(fake.read("tries").lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_secret_on_stderr_does_not_reach_the_row() {
+    let fake = Fake::new(
+        r#"printf '\033[31mError\033[0m: not found, --password hunter2 https://u:hunter2@reg/ %s\n' "$*" >&2; exit 1"#,
+    );
+    let said = fake.failure();
+    assert!(
+        said.contains("Error: not found") && !said.contains("hunter2") && !said.contains('\u{1b}'),
+        "{said}"
+    );
+}
+
+#[test]
+fn two_calls_on_one_project_take_turns_and_say_so() {
+    let fake = Fake::new(&format!(
+        r#"echo in >> "$HERE/turns"; while [ ! -e "$HERE/go" ]; do sleep 0.02; done; echo out >> "$HERE/turns"; {COMES_UP}"#
+    ));
+    // Two engines, as two processes would have them.
+    let (first, second) = (fake.engine(), fake.engine());
+    let (work, other) = (fake.work(), fake.work());
+    let waits = |note: &String| note.contains("waits: the project is held by process");
+    block_on(async {
+        let both = futures_lite::future::zip(first.deploy(&work), second.deploy(&other));
+        let go = async {
+            while !fake.notes.0.lock().unwrap().iter().any(waits) {
+                work.clock.sleep(Duration::from_millis(5)).await;
+            }
+            fake.write("go", "");
+            std::future::pending::<()>().await;
+        };
+        let (one, two) = both
+            .or(async {
+                go.await;
+                unreachable!()
+            })
+            .await;
+        assert!(one.is_ok() && two.is_ok());
+    });
+    assert_eq!(fake.read("turns"), "in\nout\nin\nout\n");
+}
+
+#[test]
+fn a_program_that_outlives_its_master_still_keeps_others_out() {
+    let fake = Fake::new(
+        r#"exec 3<&0; sh -c 'echo $$ > "$0/child"; while [ ! -e "$0/go" ]; do sleep 0.02; done' "$HERE" <&3 >/dev/null 2>&1 &
+           while [ ! -s "$HERE/child" ]; do sleep 0.02; done; cp "$HERE/ps.up" "$HERE/ps""#,
+    );
+    // The call ends well, and a child of its program goes on with its input
+    // (which a shell takes away from what it puts in the background).
+    fake.deploy().unwrap();
+    assert!(lives(&fake.read("child")));
+    fake.write("up", COMES_UP);
+    let (engine, work) = (fake.engine(), fake.work());
+    let mut call = engine.deploy(&work);
+    block_on(async {
+        while !fake.notes.0.lock().unwrap().iter().any(|note| note.contains("waits: the project is held")) {
+            assert!(poll_once(&mut call).await.is_none());
+            work.clock.sleep(Duration::from_millis(5)).await;
+        }
+        fake.write("go", "");
+        call.await.unwrap().outcome(&one()).unwrap();
+    });
+}
+
+#[test]
+fn a_cancelled_decky_stops_the_program_and_its_containers_go() {
+    let fake =
+        Fake::new(r#"cp "$HERE/ps.up" "$HERE/ps"; echo $$ > "$HERE/leader"; while :; do sleep 0.1; done"#);
+    let (engine, work) = (fake.engine(), fake.work());
+    let report = block_on(async {
+        let cancel = async {
+            while fake.read("leader").is_empty() {
+                work.clock.sleep(Duration::from_millis(5)).await;
+            }
+            work.deckies[&one()].cancel.cancel();
+            std::future::pending().await
+        };
+        engine.deploy(&work).or(cancel).await.unwrap()
+    });
+    assert_eq!(report.outcome(&one()).unwrap_err().kind(), FailureKind::Cancelled);
+    let pid = fake.read("leader");
+    assert!(!lives(&pid));
+    assert!(fake.read("calls").contains("rm --force"));
+}
+
+#[test]
+fn a_failed_mutate_puts_the_compose_file_back() {
+    let fake = Fake::new(COMES_UP);
+    fake.deploy().unwrap();
+    let before = fake.read("engine/compose.yml");
+    fake.write("up", "echo 'pull access denied' >&2; exit 1");
+    let mut work = fake.work();
+    let services = vec![ServiceName::parse("ssh").unwrap(), ServiceName::parse("http").unwrap()];
+    work.fleet = Arc::new(work.fleet.with_services(&one(), services).unwrap());
+    let report = block_on(fake.engine().mutate(&work)).unwrap();
+    assert!(report.outcome(&one()).is_err());
+    assert_eq!(fake.read("engine/compose.yml"), before);
+    // The old containers are there still.
+    assert!(fake.read("ps").contains("one-ssh"));
+}
+
+#[test]
+fn no_tool_and_a_network_that_differs_are_told_with_what_to_do() {
+    let mut fake = Fake::new(COMES_UP);
+    fake.settings.driver = Some(NetworkDriver::Ipvlan);
+    let said = fake.failure();
+    assert!(said.contains("the driver bridge, the fleet wants ipvlan"), "{said}");
+    fake.settings.program = Some(fake.path("nothing"));
+    let said = fake.failure();
+    assert!(
+        said.contains("no compose tool answers") && said.contains("install the docker compose plugin"),
+        "{said}"
+    );
+    let findings = block_on(fake.engine().examine(None));
+    assert_eq!(findings[0].health, decnet_lifecycle::compose::Health::Bad);
+}

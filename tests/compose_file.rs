@@ -1,0 +1,161 @@
+//! What a fleet composes to, against what the original writes.
+
+use decnet_lifecycle::compose::{Catalogue, CatalogueError, ComposeEngine, ComposeFile, ComposeSettings};
+use decnet_lifecycle::{DeckyName, FleetConfig, ServiceName};
+use serde_json::{Value, json};
+
+const ORIGINAL: &[u8] = include_bytes!("data/compose-unihost-3.json");
+
+fn fleet() -> FleetConfig {
+    FleetConfig::from_json(include_bytes!("data/fleet-unihost-3.json")).unwrap()
+}
+
+fn composed(engine: &ComposeEngine, fleet: &FleetConfig) -> Value {
+    serde_json::from_str(&engine.compose(fleet).unwrap().to_json()).unwrap()
+}
+
+/// The fleet with this in its first decky.
+fn with(change: impl FnOnce(&mut Value)) -> FleetConfig {
+    let mut value: Value = serde_json::from_str(&fleet().to_json()).unwrap();
+    change(&mut value["deckies"][0]);
+    FleetConfig::from_json(value.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_fleet_composes_to_what_the_original_writes() {
+    let mut original: Value = serde_json::from_slice(ORIGINAL).unwrap();
+    // Intended: compose tools ignore the version, and newer ones complain.
+    original.as_object_mut().unwrap().remove("version");
+    // Intended: base containers carry their decky's name, to be found by it.
+    for name in ["decky-01", "decky-02", "decky-03"] {
+        original["services"][name]["labels"] = json!({"decnet.fleet.decky": name});
+    }
+    assert_eq!(composed(&ComposeEngine::new("/x"), &fleet()), original);
+}
+
+#[test]
+fn every_service_of_the_original_is_known() {
+    let all = "conpot dns docker_api elasticsearch ftp http https imap k8s ldap llmnr mongodb mqtt mssql mysql pop3 \
+               postgres rdp redis sip smb smtp smtp_relay snmp ssh telnet tftp vnc";
+    let catalogue = Catalogue::builtin();
+    let known: Vec<&str> = catalogue.services().map(ServiceName::as_str).collect();
+    assert_eq!(known, all.split_whitespace().collect::<Vec<_>>());
+    let fleet = with(|decky| decky["services"] = json!(known));
+    let file = composed(&ComposeEngine::new("/x"), &fleet);
+    for name in known {
+        let container = format!("decky-01-{}", name.replace('_', "-"));
+        let context = format!("/usr/lib/decnet/templates/{name}");
+        assert_eq!(file["services"][container.as_str()]["build"]["context"], context);
+    }
+}
+
+#[test]
+fn operating_systems_look_different_and_unknown_ones_like_linux() {
+    let ttl = |system: &str| {
+        let fleet = with(|decky| decky["nmap_os"] = json!(system));
+        composed(&ComposeEngine::new("/x"), &fleet)["services"]["decky-01"]["sysctls"]
+            ["net.ipv4.ip_default_ttl"]
+            .clone()
+    };
+    assert_eq!((ttl("linux"), ttl("windows"), ttl("plan9")), (json!("64"), json!("128"), json!("64")));
+}
+
+#[test]
+fn settings_become_variables_and_a_dollar_stays_a_dollar() {
+    let fleet = with(|decky| {
+        decky["hostname"] = json!("a$b");
+        decky["service_config"] =
+            json!({"ssh": {"password": "p$w${HOME}", "banner": "x: y\n- z"}, "http": {"server-header": 7}});
+    });
+    let file = composed(&ComposeEngine::new("/x"), &fleet);
+    let ssh = &file["services"]["decky-01-ssh"]["environment"];
+    assert_eq!(ssh["SSH_ROOT_PASSWORD"], "p$$w$${HOME}");
+    assert_eq!((&ssh["SSH_BANNER"], &ssh["HOSTNAME"]), (&json!("x: y\n- z"), &json!("a$$b")));
+    assert_eq!(file["services"]["decky-01-http"]["environment"]["HTTP_SERVER_HEADER"], "7");
+}
+
+#[test]
+fn what_cannot_be_composed_is_told_at_once_with_where_and_what_to_do() {
+    let fleet = with(|decky| {
+        decky["services"] = json!(["sssh", "docker_api", "docker-api"]);
+        decky["service_config"] = json!({"docker_api": {"a b": 1, "ok": "\u{1}"}});
+    });
+    let told = ComposeEngine::new("/x").compose(&fleet).unwrap_err().to_string();
+    for wanted in [
+        "deckies[0].services[0]: nobody has defined the service sssh; did you mean ssh?",
+        "nobody has defined the service docker-api; did you mean docker_api?",
+        "service_config.docker_api.a b: it can't name a variable",
+        "service_config.docker_api.ok: it holds a character that a compose file can't carry",
+    ] {
+        assert!(told.contains(wanted), "{told}");
+    }
+    // A decky can't take another's container over by its name.
+    let mut two: Value = serde_json::from_str(&self::fleet().to_json()).unwrap();
+    two["deckies"][1]["name"] = json!("decky-01-ssh");
+    let two = FleetConfig::from_json(two.to_string().as_bytes()).unwrap();
+    let told = ComposeEngine::new("/x").compose(&two).unwrap_err().to_string();
+    assert!(told.contains("its container would be called decky-01-ssh, as another one is"), "{told}");
+}
+
+#[test]
+fn a_catalogue_of_ones_own_overrides_and_adds() {
+    let own = br#"{"services": {
+        "ssh": {"image": "own/ssh:1", "volumes": [{"from": "/srv/keys", "to": "/keys", "mode": "ro"}]},
+        "gopher": {"build": "/srv/gopher", "capabilities": ["NET_RAW"], "command": ["g", "$$x"], "ports": ["70/tcp"],
+                   "healthcheck": {"test": ["CMD", "true"], "interval": "1s", "retries": 2}}}}"#;
+    let mut settings = ComposeSettings::default();
+    settings.artifacts = "/data".into();
+    let engine =
+        ComposeEngine::new("/x").settings(settings).catalogue(Catalogue::builtin().with_json(own).unwrap());
+    let file = composed(&engine, &with(|decky| decky["services"] = json!(["ssh", "gopher"])));
+    let (ssh, gopher) = (&file["services"]["decky-01-ssh"], &file["services"]["decky-01-gopher"]);
+    assert_eq!((&ssh["image"], &ssh["volumes"]), (&json!("own/ssh:1"), &json!(["/srv/keys:/keys:ro"])));
+    assert!(ssh.get("build").is_none());
+    assert_eq!(
+        (&gopher["build"]["context"], &gopher["command"]),
+        (&json!("/srv/gopher"), &json!(["g", "$$x"]))
+    );
+    assert_eq!((&gopher["cap_add"], &gopher["healthcheck"]["retries"]), (&json!(["NET_RAW"]), &json!(2)));
+
+    for (bad, why) in [
+        (r#"{"services": {"x": {}}}"#, "either \"image\" or \"build\""),
+        (r#"{"services": {"x": {"image": "a", "build": "b"}}}"#, "either \"image\" or \"build\""),
+        (r#"{"services": {"x": {"image": "a", "privileged": true}}}"#, "unknown field `privileged`"),
+        (r#"{"services": {"x": {"image": "$HOME"}}}"#, "a lone $"),
+        (r#"{"services": {"x": {"image": "a", "ports": ["22"]}}}"#, "is no port"),
+        (r#"{"services": {"x": {"image": "a", "environment": {"A B": "c"}}}}"#, "environment variable"),
+        (
+            r#"{"services": {"x": {"image": "a", "volumes": [{"from": "../x", "to": "/x"}]}}}"#,
+            "no folder to share",
+        ),
+        (
+            r#"{"services": {"x": {"image": "a", "volumes": [{"from": "/a:/etc", "to": "/x"}]}}}"#,
+            "no folder to share",
+        ),
+        (r#"{"services": {"../x": {"image": "a"}}}"#, "service name"),
+    ] {
+        let told = Catalogue::builtin().with_json(bad.as_bytes()).unwrap_err().to_string();
+        assert!(told.contains(why) && told.contains("line 1"), "{bad}: {told}");
+    }
+    let flood = vec![b' '; Catalogue::MAX_BYTES + 1];
+    assert!(matches!(Catalogue::builtin().with_json(&flood), Err(CatalogueError::TooLarge { .. })));
+}
+
+#[test]
+fn deckies_of_worker_hosts_are_left_out() {
+    let fleet = FleetConfig::from_json(include_bytes!("data/fleet-swarm-9.json")).unwrap();
+    let local: Vec<&DeckyName> =
+        fleet.deckies.iter().filter(|decky| decky.host_uuid.is_none()).map(|decky| &decky.name).collect();
+    let file = ComposeEngine::new("/x").compose(&fleet).unwrap();
+    assert!(fleet.deckies.len() > local.len());
+    assert_eq!(file.len(), local.iter().map(|decky| file.containers(decky).count()).sum::<usize>());
+}
+
+#[test]
+fn only_a_file_of_this_engine_reads_back() {
+    let text = ComposeEngine::new("/x").compose(&fleet()).unwrap().to_json();
+    assert!(ComposeFile::from_json(text.as_bytes()).is_ok());
+    for (from, to) in [("\"restart\"", "\"privileged\": true, \"restart\""), ("sleep", "$sleep")] {
+        assert!(ComposeFile::from_json(text.replace(from, to).as_bytes()).is_err());
+    }
+}
