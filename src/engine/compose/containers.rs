@@ -16,6 +16,11 @@ use super::tool::Tool;
 /// A command line's length is bounded; so many containers are named at once.
 const AT_ONCE: usize = 400;
 
+/// Only what is read: `{{json .}}` would have the daemon measure each
+/// container's files.
+const FORMAT: &str =
+    r#"{"ID":{{json .ID}},"Names":{{json .Names}},"Labels":{{json .Labels}},"State":{{json .State}}}"#;
+
 /// A container of a decky, as the daemon has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,7 +64,7 @@ pub(super) async fn list(
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Container>, Failure> {
     let filter = format!("label=com.docker.compose.project={}", settings.project);
-    let args = ["ps", "--all", "--no-trunc", "--filter", &filter, "--format", "{{json .}}"];
+    let args = ["ps", "--all", "--no-trunc", "--filter", &filter, "--format", FORMAT];
     let answer = tool.ask(&args, settings.grace, clock).await?;
     read_ps(&answer).ok_or_else(unverified)
 }

@@ -175,7 +175,7 @@ fn templates(settings: &ComposeSettings, catalogue: &Catalogue, fleet: Option<&F
     let missing: Vec<&str> = wanted.iter().filter(is_missing).map(|service| service.as_str()).collect();
     let place = settings.templates.display();
     if missing.is_empty() {
-        return Finding::new("templates", Health::Good, format!("all that is built is in {place}"));
+        return Finding::new("templates", Health::Good, format!("what has to be built is there ({place})"));
     }
     let health = if fleet.is_some() { Health::Bad } else { Health::Warning };
     let text = format!(
