@@ -266,3 +266,89 @@ fn write_golden(store: &dyn Store) {
     let step = Change::Step(Box::new(Step { expected: first.revision, next }));
     block_on(store.commit(Batch::per_row(vec![step]))).unwrap();
 }
+
+/// Commits rows under one key, and ends each at its time.
+fn closed_under_a_key(store: &dyn Store, rows: &[Record], ends: &[Timestamp]) -> KeyClaim {
+    let key = KeyClaim { key: RequestKey::parse("k").unwrap(), hash: [7; 32] };
+    let inserts = rows
+        .iter()
+        .map(|record| Change::Insert(Box::new(Insert { record: record.clone(), overlap: Overlap::Reject })));
+    block_on(store.commit(Batch::all_or_none(inserts.collect()).with_key(Some(key.clone())))).unwrap();
+    for (row, at) in rows.iter().zip(ends) {
+        let row = block_on(store.read(&[row.id])).unwrap().remove(0);
+        let failure = Failure::new(FailureKind::Engine, "x");
+        let phase = Phase::Failed { since: None, at: *at, failure };
+        let next = Record { phase, updated_at: *at, ..row.clone() };
+        let step = Change::Step(Box::new(Step { expected: row.revision, next }));
+        block_on(store.commit(Batch::per_row(vec![step]))).unwrap();
+    }
+    key
+}
+
+#[test]
+fn a_key_goes_with_its_last_row_and_prune_comes_to_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("s.redb")).unwrap();
+    let (first, second) = (row(1), row(2));
+    let at = |seconds: i64| Timestamp::from_micros(first.created_at.as_micros() + seconds * 1_000_000);
+    let key = closed_under_a_key(&store, &[first.clone(), second.clone()], &[at(10), at(20)]);
+    let again = |store: &dyn Store| {
+        let third = Insert {
+            record: Record { decky: DeckyName::parse("third").unwrap(), ..row(3) },
+            overlap: Overlap::Reject,
+        };
+        let batch = Batch::all_or_none(vec![Change::Insert(Box::new(third))]).with_key(Some(key.clone()));
+        block_on(store.commit(batch)).unwrap()
+    };
+    let prune = |until: i64, limit: usize| {
+        block_on(store.prune(&Retention::closed_before(at(until)).limit(limit))).unwrap()
+    };
+    let pruned = prune(15, 100);
+    assert_eq!((pruned.rows, pruned.more), (1, false));
+    assert!(!matches!(again(&store)[0], Outcome::Applied { .. }), "the key went with its first row");
+    // The rest: one row, and more feed entries than one go takes.
+    let pruned = prune(25, 1);
+    assert_eq!((pruned.rows, pruned.more), (1, true));
+    assert!(matches!(again(&store)[0], Outcome::Applied { .. }), "the key outlived its last row");
+    // No row is left to go; what is left of the feed goes all the same.
+    let head = |feed: Feed| match feed {
+        Feed::Compacted { oldest } => oldest,
+        Feed::Entries { entries, .. } => entries[0].revision,
+    };
+    let oldest = |store: &dyn Store| head(block_on(store.changes(Revision::ZERO, 1)).unwrap());
+    let before = oldest(&store);
+    let mut rounds = 0;
+    while prune(25, 1).more {
+        rounds += 1;
+        assert!(rounds < 10, "prune never ends");
+    }
+    assert!(oldest(&store) > before, "entries went without their being kept gone");
+}
+
+#[test]
+fn a_row_whose_clock_ran_ahead_by_hours_is_pruned_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("s.redb")).unwrap();
+    let at = row(1).created_at;
+    let ahead = at.plus(std::time::Duration::from_secs(20 * 60 * 60));
+    let record = Record { id: LifecycleId::from_parts(ahead, [1; 10]), ..row(1) };
+    closed_under_a_key(&store, &[record], &[at.plus(std::time::Duration::from_secs(1))]);
+    let until = at.plus(std::time::Duration::from_secs(2));
+    assert_eq!(block_on(store.prune(&Retention::closed_before(until))).unwrap().rows, 1);
+}
+
+#[test]
+fn a_reader_reads_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    put(&store, 1);
+    let reader = RedbReader::open(&path).unwrap();
+    assert_eq!(block_on(reader.read(&[row(1).id])).unwrap()[0].id, row(1).id);
+    let policy = Retention::closed_before(Timestamp::from_micros(i64::MAX));
+    for refused in [block_on(reader.commit(insert(2))).err(), block_on(reader.prune(&policy)).err()] {
+        assert!(matches!(refused, Some(StoreError::Closed { .. })), "{refused:?}");
+    }
+    let below = path.join("below-a-file");
+    assert!(matches!(RedbStore::open(below).unwrap_err(), OpenError::Io { doing: "looking at", .. }));
+}
