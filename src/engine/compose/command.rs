@@ -79,8 +79,8 @@ pub(super) struct Tail {
 pub(super) enum RunError {
     #[error("{} can't be started: {source}; is it installed, and may you run it?", program.display())]
     Spawn { program: PathBuf, source: io::Error },
-    #[error("{} did not end within {} s and was stopped", program.display(), within.as_secs())]
-    TooLong { program: PathBuf, within: Duration, stderr: String },
+    #[error("{} did not end within {} s and was stopped{said}", program.display(), within.as_secs())]
+    TooLong { program: PathBuf, within: Duration, said: String },
     #[error("stopped when asked to")]
     Stopped,
     #[error("{}: {source}", program.display())]
@@ -174,7 +174,11 @@ pub(super) async fn run(
     let (stdout, stderr) = (taken(&out), taken(&err));
     match ended {
         Ok(status) => Ok(Ran { status, stdout, stderr }),
-        Err(Ended::TooLong) => Err(RunError::TooLong { program, within, stderr: stderr.text() }),
+        Err(Ended::TooLong) => {
+            let last = stderr.text().lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+            let said = last.map(|line| format!("; it last said: {line}")).unwrap_or_default();
+            Err(RunError::TooLong { program, within, said })
+        }
         Err(_) => Err(RunError::Stopped),
     }
 }

@@ -15,7 +15,7 @@ use super::composer;
 use super::containers::{self, Container};
 use super::doctor::{self, Finding};
 use super::document::ComposeFile;
-use super::file::{self, Before};
+use super::file;
 use super::network;
 use super::project_lock::ProjectLock;
 use super::settings::ComposeSettings;
@@ -56,6 +56,7 @@ struct Setup {
     settings: ComposeSettings,
     catalogue: Catalogue,
     clock: Arc<dyn Clock>,
+    seed: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl ComposeEngine {
             settings: ComposeSettings::default(),
             catalogue: Catalogue::builtin(),
             clock: Arc::new(SystemClock::new()),
+            seed: None,
         })
     }
 
@@ -101,12 +103,11 @@ impl ComposeEngine {
     /// Seeds the jitter between tries, for tests that replay.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
-        self.dice().seed(seed);
-        self
+        Self::of(Setup { seed: Some(seed), ..self.shared.setup.clone() })
     }
 
     fn of(setup: Setup) -> Self {
-        let dice = Mutex::new(fastrand::Rng::new());
+        let dice = Mutex::new(setup.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed));
         Self { shared: Arc::new(Shared { setup, tool: AsyncMutex::new(None), dice }) }
     }
 
@@ -198,7 +199,7 @@ impl ComposeEngine {
 
     /// Brings the deckies of a call up, and removes what a failed one has got
     /// new.
-    async fn bring_up(&self, work: &Work, build: Build) -> Result<(Report, ComposeFile, Before), Failure> {
+    async fn bring_up(&self, work: &Work, build: Build, keep: Keep) -> Result<Report, Failure> {
         let settings = &self.setup().settings;
         let composed = self.compose(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
         let tool = self.tool(&work.clock).await?;
@@ -206,7 +207,7 @@ impl ComposeEngine {
         network::ensure(&tool, settings, &work.clock, &work.fleet).await?;
         let before = containers::list(&tool, settings, &work.clock).await?;
         let path = self.compose_path();
-        let old = file::write(&path, &composed)?;
+        let mut before_file = file::write(&path, &composed)?;
         let mut report = Report::new();
         let mut wanted = BTreeSet::new();
         for decky in work.deckies.keys() {
@@ -238,8 +239,7 @@ impl ComposeEngine {
             wanted.remove(&decky);
             report.failed(decky, failure);
         }
-        let mut decided = verdict::wait(&tool, settings, work, &composed, &wanted).await;
-        for (decky, outcome) in std::mem::take(&mut decided) {
+        for (decky, outcome) in verdict::wait(&tool, settings, work, &composed, &wanted).await {
             match outcome {
                 Ok(()) => report.succeeded(decky),
                 Err(failure) => report.failed(decky, failure),
@@ -266,8 +266,10 @@ impl ComposeEngine {
                 }
             }
         }
-        drop(lock);
-        Ok((report, composed, old))
+        if keep == Keep::Always || work.deckies.keys().all(|decky| report.outcome(decky).is_ok()) {
+            before_file.keep_new();
+        }
+        Ok(report)
     }
 
     async fn take_down(&self, work: &Work) -> Result<Report, Failure> {
@@ -326,22 +328,25 @@ impl Engine for ComposeEngine {
     }
 
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
-        let (report, _, mut old) = self.bring_up(work, Build::Always).await?;
-        old.keep_new();
-        Ok(report)
+        self.bring_up(work, Build::Always, Keep::Always).await
     }
 
     async fn mutate(&self, work: &Work) -> Result<Report, Failure> {
-        let (report, _, mut old) = self.bring_up(work, Build::IfMissing).await?;
-        if work.deckies.keys().all(|decky| report.outcome(decky).is_ok()) {
-            old.keep_new();
-        }
-        Ok(report)
+        self.bring_up(work, Build::IfMissing, Keep::OnSuccess).await
     }
 
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
         self.take_down(work).await
     }
+}
+
+/// When the new compose file stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// It says what was asked for, also of deckies that didn't come up.
+    Always,
+    /// Else the old one comes back.
+    OnSuccess,
 }
 
 /// A decky whose images would be built from a folder that isn't there.

@@ -58,11 +58,10 @@ const INCURABLE: [&str; 27] = [
 ];
 
 /// What every decky of the machine suffers from.
-const EVERYBODYS: [&str; 10] = [
+const EVERYBODYS: [&str; 9] = [
     "cannot connect to the docker daemon",
     "couldn't connect to docker daemon",
     "is the docker daemon running",
-    "connection refused",
     "error while fetching server api version",
     "permission denied while trying to connect",
     "unsupported config",
