@@ -75,6 +75,8 @@ impl Problems {
     }
 }
 
+impl std::error::Error for Problems {}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.0.iter().take(Self::SHOWN).map(ToString::to_string).collect();
