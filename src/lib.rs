@@ -93,6 +93,8 @@ pub use agent::{
     AgentError, Agents, DeployCall, DirectoryError, Host, HostDirectory, MutateCall, NoSwarm, StaticHosts,
     TeardownCall,
 };
+#[cfg(feature = "unix-bus")]
+pub use bus::unix as unix_bus;
 pub use bus::{Bus, ChannelBus, Event, NullBus, Subscription};
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "compose")]

@@ -330,6 +330,30 @@ fn a_flood_and_a_silent_client_do_not_hold_a_decoy() {
 }
 
 #[test]
+fn a_tap_prints_what_it_hears_and_says_what_to_do_without_a_bus() {
+    let home = Home::new();
+    let socket = home.path("bus.sock");
+    let named = socket.to_str().unwrap();
+    assert!(home.refused(&["bus", "tap", "--socket", named]).contains("is it running"));
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let mut tap =
+        home.command(&["--json", "bus", "tap", "--socket", named]).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let body = br#"{"v":1,"id":"7","topic":"decky.a.lifecycle","type":"lifecycle","ts":1.5,"payload":{"status":"failed"}}"#;
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    server.write_all(&[b"EVT decky.a.lifecycle\n", &length[..], body].concat()).unwrap();
+    let mut line = String::new();
+    BufReader::new(tap.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let heard: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&heard["topic"], &heard["payload"]["status"]),
+        (&"decky.a.lifecycle".into(), &"failed".into())
+    );
+    drop(server);
+    assert_eq!(tap.wait().unwrap().code(), Some(2));
+}
+
+#[test]
 fn help_and_completions_are_there() {
     let home = Home::new();
     let help = home.lines(0, &["--help"]).join("\n");

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each target uses one of them")]
 
 use decnet_lifecycle::testkit::{decode_stored_row, encode_stored_row};
+use decnet_lifecycle::unix_bus::Frame;
 use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId};
 
 mod bytes;
@@ -21,11 +22,12 @@ pub use store::store;
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 8] = [
+pub const ALL: [(&str, Body); 9] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
     ("compose", compose),
+    ("frame", frame),
     ("deltas", deltas),
     ("strategies", strategies),
     ("store", store),
@@ -58,6 +60,25 @@ pub fn cursor(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(cursor) = text.parse::<Cursor>() else { return };
     assert_eq!(cursor.to_string().parse(), Ok(cursor));
+}
+
+/// Bytes from the bus are frames that read back the same, or an error; what
+/// isn't whole yet stays as it is.
+pub fn frame(data: &[u8]) {
+    let mut received = data.to_vec();
+    loop {
+        let before = received.clone();
+        match Frame::take(&mut received) {
+            Ok(Some(frame)) => {
+                assert!(received.len() < before.len());
+                assert_eq!(Frame::take(&mut frame.to_bytes()), Ok(Some(frame)));
+            }
+            Ok(None) | Err(_) => {
+                assert_eq!(received, before);
+                return;
+            }
+        }
+    }
 }
 
 /// A fleet file is refused with every problem named, or reads back the same.

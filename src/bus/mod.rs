@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Status};
 
 mod channel;
+#[cfg(feature = "unix-bus")]
+pub mod unix;
 
 pub use channel::{ChannelBus, Subscription};
 

@@ -87,10 +87,26 @@ pub enum Command {
         #[command(flatten)]
         compose: Compose,
     },
+    /// Hear DECNET's bus
+    #[command(subcommand)]
+    Bus(Bus),
     /// Print completions for a shell
     Completions {
         /// Which shell
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bus {
+    /// Print the events whose topics match a pattern, as they come
+    Tap {
+        /// Tokens split by `.`: `*` is any one, `>` all the rest
+        #[arg(default_value = "decky.*.lifecycle")]
+        pattern: String,
+        /// The bus's socket [default: $DECNET_BUS_SOCKET, else /run/decnet/bus.sock, else ~/.decnet/bus.sock]
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
 }
 

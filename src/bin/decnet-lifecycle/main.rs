@@ -80,6 +80,7 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,
         Command::ComposeFile { fleet, compose } => examine::compose_file(&home, &fleet, &compose),
+        Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
             Ok(Done::Well)

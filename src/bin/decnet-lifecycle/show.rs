@@ -1,10 +1,11 @@
 //! Commands that only look: ls, show, watch, export.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use decnet_lifecycle::{
     Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch,
-    history,
+    history, unix_bus,
 };
 use serde_json::{Value, json};
 
@@ -110,5 +111,17 @@ pub async fn export(home: &Home) -> Result<Done, Complaint> {
         if after.is_none() {
             return Ok(Done::Well);
         }
+    }
+}
+
+pub async fn tap(out: &Output, pattern: &str, socket: Option<PathBuf>) -> Result<Done, Complaint> {
+    let socket = socket.unwrap_or_else(unix_bus::default_socket);
+    let mut tap = unix_bus::UnixTap::connect(socket, "decnet-lifecycle-tap", pattern).await?;
+    loop {
+        let heard = tap.next().await?;
+        out.say(
+            || json!({"event": "heard", "id": heard.id, "topic": heard.topic, "type": heard.kind, "ts": heard.ts, "payload": heard.payload}),
+            || format!("{}  {}", heard.topic, heard.payload),
+        );
     }
 }
