@@ -469,3 +469,45 @@ fn without_a_daemon_rows_fail_and_auto_takes_the_other_engine() {
     let file = site.command(&["compose-file", path.to_str().unwrap()]).output().unwrap();
     assert!(String::from_utf8_lossy(&file.stdout).contains("\"container_name\": \"down-1-http\""));
 }
+
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn note(&self, decky: &DeckyName, text: &str) {
+        self.0.lock().unwrap().push(format!("{decky}: {text}"));
+    }
+}
+
+#[test]
+fn a_service_is_built_from_its_template_and_a_missing_one_fails_its_decky_only() {
+    if !is_ready() {
+        return;
+    }
+    let mut site = Site::new("make", 8);
+    site.settings.templates = site.dir.path().join("templates");
+    let folder = site.settings.templates.join("http");
+    std::fs::create_dir_all(&folder).unwrap();
+    let dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCMD [\"httpd\", \"-f\", \"-p\", \"80\"]\n";
+    std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let mut fleet: Value = serde_json::from_str(&site.fleet(&[&["http"], &["ssh"]]).to_json()).unwrap();
+    for decky in fleet["deckies"].as_array_mut().unwrap() {
+        decky["build_base"] = json!(IMAGE);
+    }
+    let fleet = FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap();
+    let progress = Arc::new(Notes::default());
+    // The built-in catalogue: `ssh` has no template here.
+    let engine = ComposeEngine::new(site.dir.path().join("compose")).settings(site.settings.clone());
+    let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(engine))
+        .progress(progress.clone())
+        .build()
+        .unwrap();
+    let ends = ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet))).unwrap());
+    assert_eq!(ends["make-1"], "succeeded", "{ends:#?}");
+    assert!(ends["make-2"].contains("templates/ssh isn't there; install DECNET's templates"), "{ends:#?}");
+    let notes = progress.0.lock().unwrap().join("\n");
+    assert!(notes.contains("make-1: http building") && notes.contains("make-1: up"), "{notes}");
+    let address = SocketAddr::from(([172, 29, 8, 11], 80));
+    TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    let _ = docker_says(&["rmi", "-f", "dl-make_make-1-http", "dl-make-make-1-http"]);
+}

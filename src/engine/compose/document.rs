@@ -166,6 +166,11 @@ impl ComposeFile {
         self.of_decky(decky).filter_map(|(_, service)| Some(service.build.as_ref()?.context.as_str()))
     }
 
+    /// Takes a decky out.
+    pub(super) fn remove(&mut self, decky: &DeckyName) {
+        self.services.retain(|_, service| service.decky() != Some(decky.as_str()));
+    }
+
     pub(super) fn of_decky<'f>(
         &'f self,
         decky: &'f DeckyName,

@@ -201,29 +201,29 @@ impl ComposeEngine {
     /// new.
     async fn bring_up(&self, work: &Work, build: Build, keep: Keep) -> Result<Report, Failure> {
         let settings = &self.setup().settings;
-        let composed = self.compose(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
+        let mut composed = self.compose(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
+        let mut report = Report::new();
+        let mut wanted: BTreeSet<DeckyName> = work.deckies.keys().cloned().collect();
+        for (decky, failure) in unbuildable(&mut composed, &work.fleet) {
+            if wanted.remove(&decky) {
+                report.failed(decky, failure);
+            }
+        }
+        wanted.retain(|decky| {
+            let is_there = composed.containers(decky).next().is_some();
+            if !is_there {
+                let text =
+                    format!("the fleet has no decky {decky} on this machine; deploy it with its fleet file");
+                report.failed(decky.clone(), failed(&text));
+            }
+            is_there
+        });
         let tool = self.tool(&work.clock).await?;
         let lock = self.lock(work).await?;
         network::ensure(&tool, settings, &work.clock, &work.fleet).await?;
         let before = containers::list(&tool, settings, &work.clock).await?;
         let path = self.compose_path();
         let mut before_file = file::write(&path, &composed)?;
-        let mut report = Report::new();
-        let mut wanted = BTreeSet::new();
-        for decky in work.deckies.keys() {
-            match missing_template(&composed, decky) {
-                Some(failure) => report.failed(decky.clone(), failure),
-                None if composed.containers(decky).next().is_none() => {
-                    let text = format!(
-                        "the fleet has no decky {decky} on this machine; deploy it with its fleet file"
-                    );
-                    report.failed(decky.clone(), failed(&text));
-                }
-                None => {
-                    wanted.insert(decky.clone());
-                }
-            }
-        }
         let dice = || self.dice().f64();
         let bringing = Bringing {
             tool: &tool,
@@ -349,12 +349,22 @@ enum Keep {
     OnSuccess,
 }
 
-/// A decky whose images would be built from a folder that isn't there.
-fn missing_template(file: &ComposeFile, decky: &DeckyName) -> Option<Failure> {
-    let missing = file.build_contexts(decky).find(|context| !Path::new(context).is_dir())?;
-    Some(failed(&format!(
-        "the template {missing} isn't there; install DECNET's templates, or name their folder with the setting `templates`"
-    )))
+/// Takes out the deckies whose images would be built from folders that aren't
+/// there: a compose tool may refuse the whole file for one of them.
+fn unbuildable(file: &mut ComposeFile, fleet: &FleetConfig) -> Vec<(DeckyName, Failure)> {
+    let mut refused = Vec::new();
+    for decky in fleet.names() {
+        let Some(missing) = file.build_contexts(decky).find(|context| !Path::new(context).is_dir()) else {
+            continue;
+        };
+        let text = format!(
+            "the template {missing} isn't there; install DECNET's templates, or name their folder with the setting \
+             `templates`"
+        );
+        file.remove(decky);
+        refused.push((decky.clone(), failed(&text)));
+    }
+    refused
 }
 
 fn failed(text: &str) -> Failure {
