@@ -1,13 +1,14 @@
 //! The fleet as it is deployed: what a mutate starts from and changes.
 
 use std::fmt;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::fleet::{DeployedFleet, FleetConfig, FleetError};
+use crate::private_file::replace;
 
 /// Keeps the fleet as it is deployed.
 #[async_trait]
@@ -144,17 +145,4 @@ impl FleetState for FileFleetState {
         })
         .await
     }
-}
-
-/// Replaces a file as a whole or not at all; the new one is 0600 and durable.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    std::fs::File::open(dir)?.sync_all()
 }

@@ -82,6 +82,7 @@ mod fleet_state;
 mod heartbeat;
 mod journal;
 mod lifecycle;
+mod private_file;
 mod runner;
 mod store;
 mod strategy;

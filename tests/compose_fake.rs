@@ -23,7 +23,7 @@ case "$1 $2" in
   echo '[{"Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.1"}]},"Options":{},"Labels":{},"Containers":{}}]' ;;
 "compose -p") . "$HERE/up" ;;
 "ps --all") cat "$HERE/ps" 2>/dev/null || true ;;
-"inspect --type") cat "$HERE/inspect" ;;
+"inspect --type") echo x >> "$HERE/looks"; sed "s/LOOK/$(wc -l < "$HERE/looks")/" "$HERE/inspect" ;;
 "logs --tail") echo "last words, token=hunter2" ;;
 "rm --force") : > "$HERE/ps" ;;
 *) echo "what is $*?" >&2; exit 64 ;;
@@ -236,6 +236,15 @@ fn exit_code_zero_is_no_evidence() {
     fake.settings.patience = Duration::from_millis(50);
     let said = fake.failure();
     assert!(said.contains("one was not made after"), "{said}");
+}
+
+#[test]
+fn a_container_that_restarts_between_two_looks_is_not_up() {
+    let fake = Fake::new(COMES_UP);
+    // It runs at every look, and was started anew before each.
+    let anew = inspected("one-ssh", "running").replace("2026-11-24", "LOOK");
+    fake.write("inspect", &format!("[{},{anew}]", inspected("one", "running")));
+    assert_eq!(fake.failure(), "Engine: one-ssh restarted by itself: last words, token=[scrubbed]");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
 use crate::fleet::{FleetConfig, Problems};
-use crate::lifecycle::{DeckyName, Failure, FailureKind};
+use crate::lifecycle::{DeckyName, Failure};
 
 use super::catalogue::{Catalogue, Protocol};
 use super::composer;
 use super::containers::{self, Container};
 use super::doctor::{self, Finding};
 use super::document::ComposeFile;
+use super::failed;
 use super::file;
 use super::network;
 use super::project_lock::ProjectLock;
@@ -365,8 +366,4 @@ fn unbuildable(file: &mut ComposeFile, fleet: &FleetConfig) -> Vec<(DeckyName, F
         refused.push((decky.clone(), failed(&text)));
     }
     refused
-}
-
-fn failed(text: &str) -> Failure {
-    Failure::new(FailureKind::Engine, text)
 }

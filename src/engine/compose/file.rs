@@ -2,37 +2,39 @@
 //! if what it says didn't come about.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::lifecycle::{Failure, FailureKind};
+use crate::lifecycle::Failure;
+use crate::private_file::replace;
 
 use super::document::ComposeFile;
+use super::failed;
 
 /// Replaces the file. What is on the disk afterwards is read back and is the
 /// same document, or the file is as it was.
 pub(super) fn write(path: &Path, file: &ComposeFile) -> Result<Before, Failure> {
-    let failed = |error: io::Error| {
+    let io_failed = |error: io::Error| {
         let text = format!("the compose file {}: {error}; check the folder's permissions", path.display());
-        Failure::new(FailureKind::Engine, &text)
+        failed(&text)
     };
     let dir = path.parent().unwrap_or(Path::new("."));
-    make_dir(dir).map_err(failed)?;
+    make_dir(dir).map_err(io_failed)?;
     let old = match fs::read(path) {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(io_failed(error)),
     };
     let text = file.to_json();
     match ComposeFile::from_json(text.as_bytes()) {
         Ok(read) if read == *file => {}
         _ => {
             let text = "the compose file does not read back as it was meant; nothing was changed";
-            return Err(Failure::new(FailureKind::Engine, text));
+            return Err(failed(text));
         }
     }
-    replace(path, text.as_bytes()).map_err(failed)?;
+    replace(path, text.as_bytes()).map_err(io_failed)?;
     Ok(Before { path: path.to_owned(), old, is_kept: false })
 }
 
@@ -77,13 +79,4 @@ impl Drop for Before {
             log::error!(target: "decnet_lifecycle::engine", error:% = error; "the compose file could not be put back");
         }
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    fs::File::open(dir)?.sync_all()
 }

@@ -34,3 +34,10 @@ pub use doctor::{Finding, Health};
 pub use document::{ComposeFile, ComposeFileError};
 pub use engine::ComposeEngine;
 pub use settings::{ComposeSettings, DockerName, DockerNameError, NetworkDriver};
+
+use crate::lifecycle::{Failure, FailureKind};
+
+/// The engine says no.
+fn failed(text: &str) -> Failure {
+    Failure::new(FailureKind::Engine, text)
+}

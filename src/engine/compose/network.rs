@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
-use crate::lifecycle::{Failure, FailureKind};
+use crate::lifecycle::Failure;
 
+use super::failed;
 use super::settings::{ComposeSettings, NetworkDriver};
 use super::tool::Tool;
 
@@ -172,8 +173,4 @@ pub(super) fn lacks_parent(settings: &ComposeSettings, fleet: &FleetConfig) -> b
     driver.has_parent()
         && (name.contains('/')
             || !std::path::Path::new("/sys/class/net").join(name.split('.').next().unwrap_or(name)).exists())
-}
-
-fn failed(text: &str) -> Failure {
-    Failure::new(FailureKind::Engine, text)
 }

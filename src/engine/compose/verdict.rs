@@ -9,6 +9,7 @@ use crate::lifecycle::{DeckyName, Failure, FailureKind};
 
 use super::containers::{self, Detail, State};
 use super::document::ComposeFile;
+use super::failed;
 use super::settings::ComposeSettings;
 use super::tool::Tool;
 
@@ -45,59 +46,34 @@ pub(super) async fn wait(
         let details = look(tool, settings, work, file, &left).await;
         let is_late = now >= until;
         for decky in left {
-            let details = match &details {
-                Ok(details) => details,
-                Err(failure) => {
-                    if is_late || failure.message().starts_with("unverified") {
-                        decided.insert(decky.clone(), Err(failure.clone()));
+            let verdict = match &details {
+                _ if work.is_cancelled(decky) => {
+                    Some(Err(Failure::new(FailureKind::Cancelled, "cancelled while it came up")))
+                }
+                Err(failure) if is_late || failure.message().starts_with("unverified") => {
+                    Some(Err(failure.clone()))
+                }
+                Err(_) => None,
+                Ok(details) => {
+                    match settled(&mut seen, decky, stand(decky, file, details), now, settings.settle) {
+                        Standing::Up(_) => {
+                            work.note(decky, "up");
+                            Some(Ok(()))
+                        }
+                        Standing::Coming(what) if is_late => {
+                            Some(Err(failed(&format!("{what} after {} s", settings.patience.as_secs()))))
+                        }
+                        Standing::Coming(_) => None,
+                        Standing::Failed { container, what } => {
+                            let words = containers::last_words(tool, settings, clock, &container).await;
+                            let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+                            Some(Err(failed(&format!("{container} {what}{words}"))))
+                        }
                     }
-                    continue;
                 }
             };
-            if work.is_cancelled(decky) {
-                decided.insert(
-                    decky.clone(),
-                    Err(Failure::new(FailureKind::Cancelled, "cancelled while it came up")),
-                );
-                continue;
-            }
-            match stand(decky, file, details) {
-                Standing::Failed { container, what } => {
-                    let words = containers::last_words(tool, settings, clock, &container).await;
-                    let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-                    decided.insert(decky.clone(), Err(failed(&format!("{container} {what}{words}"))));
-                }
-                Standing::Coming(what) if is_late => {
-                    let seconds = settings.patience.as_secs();
-                    decided.insert(decky.clone(), Err(failed(&format!("{what} after {seconds} s"))));
-                }
-                Standing::Coming(_) => {
-                    seen.remove(decky);
-                }
-                Standing::Up(started) => match seen.get(decky) {
-                    Some(before) if before.started != started => {
-                        let again = started.iter().find(|(name, at)| before.started.get(*name) != Some(*at));
-                        let name = again.map_or(decky.as_str(), |(name, _)| name.as_str()).to_owned();
-                        let words = containers::last_words(tool, settings, clock, &name).await;
-                        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-                        decided.insert(
-                            decky.clone(),
-                            Err(failed(&format!("{name} restarted by itself{words}"))),
-                        );
-                    }
-                    Some(before) if now.saturating_sub(before.at) >= settings.settle => {
-                        work.note(decky, "up");
-                        decided.insert(decky.clone(), Ok(()));
-                    }
-                    Some(_) => {}
-                    None if settings.settle.is_zero() => {
-                        work.note(decky, "up");
-                        decided.insert(decky.clone(), Ok(()));
-                    }
-                    None => {
-                        seen.insert(decky.clone(), Seen { at: now, started });
-                    }
-                },
+            if let Some(verdict) = verdict {
+                decided.insert(decky.clone(), verdict);
             }
         }
         if decided.len() < deckies.len() {
@@ -105,6 +81,29 @@ pub(super) async fn wait(
         }
     }
     decided
+}
+
+/// Where a decky stands in the light of earlier looks: one that is up is still
+/// coming until its containers have stayed as they are.
+fn settled(
+    seen: &mut BTreeMap<DeckyName, Seen>,
+    decky: &DeckyName,
+    standing: Standing,
+    now: Duration,
+    settle: Duration,
+) -> Standing {
+    let Standing::Up(started) = standing else {
+        seen.remove(decky);
+        return standing;
+    };
+    let before = seen.entry(decky.clone()).or_insert_with(|| Seen { at: now, started: started.clone() });
+    if let Some((name, _)) = started.iter().find(|(name, at)| before.started.get(*name) != Some(*at)) {
+        return Standing::Failed { container: name.clone(), what: "restarted by itself".to_owned() };
+    }
+    if now.saturating_sub(before.at) < settle {
+        return Standing::Coming(format!("{decky} has not stayed up"));
+    }
+    Standing::Up(started)
 }
 
 async fn look(
@@ -147,8 +146,4 @@ fn stand(decky: &DeckyName, file: &ComposeFile, details: &BTreeMap<String, Detai
         Some(what) => Standing::Coming(what),
         None => Standing::Up(started),
     }
-}
-
-fn failed(text: &str) -> Failure {
-    Failure::new(FailureKind::Engine, text)
 }
