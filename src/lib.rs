@@ -91,8 +91,8 @@ mod sweep;
 pub mod testkit;
 
 pub use agent::{
-    AgentError, Agents, DeployCall, DirectoryError, Host, HostDirectory, MutateCall, NoSwarm, StaticHosts,
-    TeardownCall,
+    AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, MutateCall, NoSwarm,
+    ParseFingerprintError, Pin, StaticHosts, TeardownCall,
 };
 #[cfg(feature = "unix-bus")]
 pub use bus::unix as unix_bus;

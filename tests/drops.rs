@@ -34,7 +34,11 @@ impl World {
         let engine = FakeEngine::new();
         engine.script(&name("a"), EngineScript::Delay(Duration::from_secs(5)));
         let bus = Arc::new(ChannelBus::new(1_000));
-        let hosts = [Host { id: HostId::parse("w1").unwrap(), address: "w1:1".into(), pins: vec![] }];
+        let hosts = [Host {
+            id: HostId::parse("w1").unwrap(),
+            address: "w1:1".into(),
+            pin: decnet_lifecycle::Pin::CaOnly,
+        }];
         let runner = Runner::builder(store.clone(), witness.engine(Arc::new(engine)))
             .bus(witness.bus(bus.clone()))
             .swarm(witness.agents(Arc::new(FakeAgents::new())), Arc::new(StaticHosts::new(hosts)))

@@ -47,7 +47,7 @@ pub fn report(quick: bool) {
     for size in sizes {
         let hosts = (0..*size).map(|host| {
             let id = HostId::parse(&format!("w{host}")).unwrap();
-            Host { id, address: String::new(), pins: vec![] }
+            Host { id, address: String::new(), pin: Pin::CaOnly }
         });
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(RedbStore::open(dir.path().join("s.redb")).unwrap());

@@ -250,8 +250,11 @@ fn build(
     agents: &Arc<FakeAgents>,
     clock: &Arc<VirtualClock>,
 ) -> Runner {
-    let hosts =
-        ["w1", "w2"].map(|id| Host { id: HostId::parse(id).unwrap(), address: String::new(), pins: vec![] });
+    let hosts = ["w1", "w2"].map(|id| Host {
+        id: HostId::parse(id).unwrap(),
+        address: String::new(),
+        pin: decnet_lifecycle::Pin::CaOnly,
+    });
     Runner::builder(
         Arc::clone(store) as Arc<dyn Store>,
         witness.engine(Arc::clone(engine) as Arc<dyn Engine>),

@@ -9,6 +9,10 @@ use async_trait::async_trait;
 use crate::fleet::FleetConfig;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, ServiceName};
 
+mod pin;
+
+pub use pin::{Fingerprint, ParseFingerprintError, Pin};
+
 /// Calls the agents of worker hosts.
 ///
 /// A call is short: the agent answers as soon as it has taken the work, and
@@ -76,6 +80,22 @@ pub enum AgentError {
         /// What failed, without secrets.
         reason: String,
     },
+    /// Somebody answered at the address, and no TLS connection came about;
+    /// the worker has not got the call.
+    #[error("no TLS connection with the agent, the worker has not got the call: {reason}")]
+    Tls {
+        /// What failed, without secrets.
+        reason: String,
+    },
+    /// The agent's certificate is of our CA and is not the pinned one; not
+    /// one byte of the call was sent.
+    #[error(
+        "the agent showed the certificate {seen}, which is not the pinned one; if the host has a new one, tell with `hosts rotate`"
+    )]
+    WrongPin {
+        /// What it showed.
+        seen: Fingerprint,
+    },
     /// The agent understood the call and said no.
     #[error("agent refused: {reason}")]
     Refused {
@@ -97,9 +117,8 @@ pub struct Host {
     pub id: HostId,
     /// `host:port` of its agent.
     pub address: String,
-    /// Lowercase hex SHA-256 of the certificates it may show: the current
-    /// one, and the next one during a rotation.
-    pub pins: Vec<String>,
+    /// Which certificates it may show.
+    pub pin: Pin,
 }
 
 /// Knows the worker hosts.
@@ -154,10 +173,10 @@ fn nobody(host: &Host) -> AgentError {
 /// Hosts kept in memory.
 ///
 /// ```
-/// use decnet_lifecycle::{Host, HostDirectory, HostId, StaticHosts};
+/// use decnet_lifecycle::{Host, HostDirectory, HostId, Pin, StaticHosts};
 ///
 /// let id = HostId::parse("worker-1")?;
-/// let hosts = StaticHosts::new([Host { id: id.clone(), address: "192.0.2.7:8765".into(), pins: vec![] }]);
+/// let hosts = StaticHosts::new([Host { id: id.clone(), address: "192.0.2.7:8765".into(), pin: Pin::CaOnly }]);
 /// let found = futures_lite::future::block_on(hosts.find(&id)).unwrap();
 /// assert_eq!(found.unwrap().address, "192.0.2.7:8765");
 /// # Ok::<(), decnet_lifecycle::NameError>(())

@@ -30,8 +30,11 @@ impl World {
         let bus = Arc::new(ChannelBus::new(10_000));
         let bus_events = bus.subscribe();
         let state = Arc::new(MemoryFleetState::default());
-        let hosts =
-            ["w1", "w2", "w3"].map(|id| Host { id: host(id), address: format!("{id}:8765"), pins: vec![] });
+        let hosts = ["w1", "w2", "w3"].map(|id| Host {
+            id: host(id),
+            address: format!("{id}:8765"),
+            pin: Pin::CaOnly,
+        });
         let runner = Runner::builder(Arc::clone(&store), engine.clone())
             .bus(bus.clone())
             .swarm(agents.clone(), Arc::new(StaticHosts::new(hosts)))

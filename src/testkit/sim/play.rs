@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
 
-use crate::agent::{Host, StaticHosts};
+use crate::agent::{Host, Pin, StaticHosts};
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
 use crate::fleet_state::MemoryFleetState;
@@ -210,8 +209,11 @@ impl Play {
             ended.store(true, Ordering::Relaxed);
         });
         self.witness.reopened(Arc::clone(&store) as Arc<dyn Store>);
-        let hosts =
-            self.net.workers.keys().map(|id| Host { id: id.clone(), address: String::new(), pins: vec![] });
+        let hosts = self.net.workers.keys().map(|id| Host {
+            id: id.clone(),
+            address: String::new(),
+            pin: Pin::CaOnly,
+        });
         let agents = self.witness.agents(Arc::new(SimAgents(Arc::clone(&self.net))));
         let watch = Arc::new(EarlyWatch { net: Arc::clone(&self.net), told: Arc::clone(&self.told) });
         let runner =
@@ -426,7 +428,7 @@ impl Play {
     }
 }
 
-type Opened = (RedbStore, Pin<Box<dyn Future<Output = ()> + Send>>);
+type Opened = (RedbStore, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
 
 fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
     let disk = disk.clone();
