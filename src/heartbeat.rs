@@ -3,62 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::beat::{Beat, BeatAnswer, Delta, Reported, Verdict, WorkerStatus};
 use crate::journal::CommitError;
 use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Phase, Record,
-    Running, Status, Timestamp,
+    Running, Status,
 };
 use crate::store::{Query, StoreError};
-use crate::strategy::Context;
-
-/// What a worker says of one operation on one of its deckies.
-///
-/// In a heartbeat's body: `{decky_name, operation, status, error?,
-/// completed_at?, lifecycle_id?}`; the Python worker sends no `lifecycle_id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delta {
-    /// The row it is about, where the worker knows it.
-    pub lifecycle_id: Option<LifecycleId>,
-    /// Which decky.
-    pub decky: DeckyName,
-    /// Which operation.
-    pub operation: Operation,
-    /// Where the worker says it is.
-    pub report: Reported,
-    /// When the worker says it ended. A claim: its clock is not ours.
-    pub completed_at: Option<Timestamp>,
-}
-
-/// Where a worker says an operation is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reported {
-    /// It is being worked on.
-    Running,
-    /// It ended well.
-    Succeeded,
-    /// It ended badly, in the worker's words.
-    Failed(String),
-}
-
-/// What became of a delta.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// It counted.
-    Applied,
-    /// The row had ended before; nothing was changed.
-    AlreadyClosed,
-    /// It may be about an earlier row, or about one that was never
-    /// dispatched; nothing was changed.
-    Stale,
-    /// There is no such open row; nothing was changed.
-    Unknown,
-    /// The row belongs to another host; nothing was changed.
-    WrongHost,
-    /// It contradicts the row it names, or came after the bound on deltas;
-    /// nothing was changed.
-    Malformed,
-}
+use crate::strategy::{self, Context};
 
 /// How far a worker's clock may be off before its claim counts as earlier
 /// than the dispatch.
@@ -68,11 +20,45 @@ const SKEW: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 /// delta may still be on its way.
 const EARLIER_ROWS: usize = 32;
 
+/// Takes a beat: its deltas, which rows it knows, what runs there.
+pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
+    let deltas: Vec<Delta> = beat.deltas.iter().flatten().cloned().collect();
+    let mut judged = apply(context, host, &deltas, &beat.status).await?.into_iter();
+    let verdicts = beat.deltas.iter().map(|delta| match delta {
+        Some(_) => judged.next().unwrap_or(Verdict::Malformed),
+        None => Verdict::Malformed,
+    });
+    let verdicts = verdicts.collect();
+    let (now, grace) = (context.clock.monotonic(), context.deadlines.unknown);
+    let lost = context.heard.says(host, &beat.known_rows, &beat.status.runtime, now, grace);
+    fail_lost(context, host, &lost).await?;
+    Ok(BeatAnswer { verdicts, cancel: context.heard.to_stop(host) })
+}
+
+/// Fails those of the rows that are still open: their worker, which should
+/// know them, does not.
+async fn fail_lost(context: &Context, host: &HostId, lost: &[LifecycleId]) -> Result<(), StoreError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "the worker of host {host} does not know of it; did it lose its files, or never get it? ask again"
+    );
+    strategy::fail_open(context, lost, &Failure::new(FailureKind::WorkerLost, &text)).await;
+    for row in context.journal.store().read(lost).await? {
+        if !row.is_open() {
+            context.heard.ended(host, row.id);
+        }
+    }
+    Ok(())
+}
+
 /// Takes one beat's deltas: all that count end in one commit.
 pub(crate) async fn apply(
     context: &Context,
     host: &HostId,
     deltas: &[Delta],
+    status: &WorkerStatus,
 ) -> Result<Vec<Verdict>, StoreError> {
     context.heard.note(host, context.clock.monotonic());
     let taken = deltas.get(..context.limits.deltas.min(deltas.len())).unwrap_or_default();
@@ -100,9 +86,18 @@ pub(crate) async fn apply(
         }
     }
     let mut failed = None;
+    let mut mutated = Vec::new();
     for (place, answer) in places.into_iter().zip(context.journal.commit_intents(ends).await) {
         let word = match answer {
-            Ok(_) => Verdict::Applied,
+            Ok(row) => {
+                let services = context.heard.ended(host, row.id);
+                if row.operation == Operation::Mutate && row.status() == Status::Succeeded {
+                    // After a restart of the master only the worker knows.
+                    let services = services.or_else(|| status.deckies.get(&row.decky).cloned());
+                    mutated.extend(services.map(|services| (row.decky, services)));
+                }
+                Verdict::Applied
+            }
             Err(CommitError::Conflict { .. }) => Verdict::AlreadyClosed,
             Err(CommitError::Missing { .. }) => Verdict::Unknown,
             Err(CommitError::NotCommitted { error, lifecycle }) => {
@@ -119,6 +114,7 @@ pub(crate) async fn apply(
             *slot = word;
         }
     }
+    context.keep_services(&mutated).await;
     // Without a verdict the worker sends the delta again, which is harmless.
     failed.map_or(Ok(verdicts), Err)
 }

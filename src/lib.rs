@@ -74,6 +74,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod agent;
+mod beat;
 mod bus;
 mod clock;
 mod engine;
@@ -94,6 +95,10 @@ pub use agent::{
     AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, MutateCall, NoSwarm,
     ParseFingerprintError, Pin, StaticHosts, TeardownCall,
 };
+pub use beat::{
+    Beat, BeatAnswer, BeatAnswerError, BeatError, DeckyRuntime, Delta, KnownRows, Reported, Verdict,
+    WorkerStatus,
+};
 #[cfg(feature = "unix-bus")]
 pub use bus::unix as unix_bus;
 pub use bus::{Bus, ChannelBus, Event, NullBus, Subscription};
@@ -105,7 +110,6 @@ pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
 pub use fleet::{DeckyConfig, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards};
 pub use fleet_state::{FileFleetState, FleetState, FleetStateError, MemoryFleetState};
-pub use heartbeat::{Delta, Reported, Verdict};
 pub use journal::{CommitError, Journal};
 pub use lifecycle::{
     AnyLifecycle, Closed, DeckyName, Failed, Failure, FailureKind, HostId, Lifecycle, LifecycleId,

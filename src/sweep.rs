@@ -44,7 +44,11 @@ async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
         let deadline = row.deadline().unwrap_or(row.updated_at);
         let text = match (row.status(), &row.host) {
             (Status::Pending, _) => format!("nobody started it by {deadline}"),
-            (_, Some(host)) => format!("host {host} did not say how it ended by {deadline}"),
+            (_, Some(host)) => {
+                let runtime = context.heard.runtime(host, &row.decky);
+                let said = runtime.map(|runtime| format!("; its last beat says of the decky: {runtime}"));
+                format!("host {host} did not say how it ended by {deadline}{}", said.unwrap_or_default())
+            }
             (_, None) => format!("it did not end by {deadline}"),
         };
         Failure::new(FailureKind::Deadline, &text)
@@ -112,6 +116,10 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Swept, S
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {
             context.heard.expect(host, now);
+            context.heard.hand_over(host, row.id, None);
+            if row.cancel_requested_at.is_some() {
+                context.heard.ask_to_stop(host, row.id);
+            }
             return false;
         }
         row.owner.master == owner.master && row.owner.epoch != owner.epoch
@@ -177,6 +185,11 @@ async fn fail_some(context: &Context, rows: Vec<Record>, why: impl Fn(&Record) -
         count(&mut swept, &answer.map_err(drop_handle));
     }
     for answer in context.journal.commit_intents(running).await {
+        if let Ok(row) = &answer
+            && let Some(host) = &row.host
+        {
+            context.heard.ended(host, row.id);
+        }
         count(&mut swept, &answer.map_err(drop_handle));
     }
     swept

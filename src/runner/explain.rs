@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::beat::DeckyRuntime;
 use crate::lifecycle::{Record, Status, Timestamp};
 use crate::strategy::Stage;
 
@@ -10,7 +11,15 @@ pub struct Explanation {
     record: Record,
     now: Timestamp,
     stage: Option<Stage>,
-    silent_for: Option<Duration>,
+    host: Option<Liveness>,
+}
+
+/// What is known of a row's host.
+#[derive(Debug, Clone)]
+pub(super) struct Liveness {
+    pub(super) silent_for: Option<Duration>,
+    pub(super) runtime: Option<DeckyRuntime>,
+    pub(super) knows_row: bool,
 }
 
 impl Explanation {
@@ -18,7 +27,7 @@ impl Explanation {
     /// process drives.
     #[must_use]
     pub const fn new(record: Record, now: Timestamp) -> Self {
-        Self { record, now, stage: None, silent_for: None }
+        Self { record, now, stage: None, host: None }
     }
 
     pub(super) const fn driven(mut self, stage: Option<Stage>) -> Self {
@@ -26,8 +35,8 @@ impl Explanation {
         self
     }
 
-    pub(super) const fn silent_for(mut self, silent_for: Option<Duration>) -> Self {
-        self.silent_for = silent_for;
+    pub(super) fn host(mut self, host: Option<Liveness>) -> Self {
+        self.host = host;
         self
     }
 
@@ -63,8 +72,17 @@ impl fmt::Display for Explanation {
         }
         let since = record.running_since().unwrap_or(record.created_at);
         write!(f, "{} for {} s: {}", record.status(), self.now.since(since).as_secs(), self.waits_for())?;
-        if let (Some(host), Some(silent)) = (&record.host, self.silent_for) {
-            write!(f, "; host {host} last heard {} s ago", silent.as_secs())?;
+        if let (Some(host), Some(known)) = (&record.host, &self.host) {
+            match known.silent_for {
+                Some(silent) => write!(f, "; host {host} last heard {} s ago", silent.as_secs())?,
+                None => write!(f, "; host {host} not heard yet")?,
+            }
+            if let Some(runtime) = &known.runtime {
+                write!(f, ", it says of the decky: {runtime}")?;
+            }
+            if !known.knows_row {
+                f.write_str(", its worker does not know of the row")?;
+            }
         }
         if record.cancel_requested_at.is_some() {
             f.write_str("; it was asked to stop")?;

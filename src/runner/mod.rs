@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
+use crate::beat::{Beat, BeatAnswer, Delta, Verdict, WorkerStatus};
 use crate::fleet::{DeckyConfig, FleetConfig, Mode};
-use crate::heartbeat::{self, Delta, Verdict};
+use crate::heartbeat;
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record,
@@ -30,6 +31,7 @@ pub use history::{HistoryStep, history};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
 pub use watch::{Seen, Watch};
 
+use explain::Liveness;
 use ids::Ids;
 use request::{Terms, claim};
 
@@ -183,6 +185,7 @@ impl Runner {
             Ok(Inserted::New { rows, superseded }) => {
                 for id in &superseded {
                     context.active.cancel(*id);
+                    context.heard.ended_anywhere(*id);
                 }
                 let ids = rows.iter().map(|row| (row.decky().clone(), row.id())).collect();
                 let rows = rows.into_iter().map(|row| (row.decky().clone(), row)).collect();
@@ -248,7 +251,23 @@ impl Runner {
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
     pub async fn apply_deltas(&self, host: &HostId, deltas: &[Delta]) -> Result<Vec<Verdict>, StoreError> {
-        heartbeat::apply(&self.shared.context, host, deltas).await
+        heartbeat::apply(&self.shared.context, host, deltas, &WorkerStatus::default()).await
+    }
+
+    /// Takes a whole beat of a host: its deltas as [`Runner::apply_deltas`]
+    /// does, what runs there, and which rows it knows. A row that was handed
+    /// to it and that it has not named for [`Deadlines::unknown`] fails as
+    /// lost. Gives the answer for a worker that names rows.
+    ///
+    /// `host` is who the caller has authenticated, never what the body says.
+    /// Cancel-safe: what was not committed is sent again by the worker.
+    ///
+    /// # Errors
+    /// [`StoreError`]: don't settle the beat, the worker sends it again.
+    ///
+    /// [`Deadlines::unknown`]: crate::Deadlines::unknown
+    pub async fn take_beat(&self, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
+        heartbeat::take(&self.shared.context, host, beat).await
     }
 
     /// Ends what an earlier start of this master left open. Call it once,
@@ -332,10 +351,13 @@ impl Runner {
         let context = &self.shared.context;
         let record = self.get(&[id]).await?.pop();
         Ok(record.map(|record| {
-            let heard = record.host.as_ref().and_then(|host| context.heard.last(host));
-            let silent_for = heard.map(|at| context.clock.monotonic().saturating_sub(at));
             let stage = context.active.stage(id);
-            Explanation::new(record, context.clock.now()).driven(stage).silent_for(silent_for)
+            let host = record.host.as_ref().map(|host| Liveness {
+                silent_for: self.silent_for(host),
+                runtime: context.heard.runtime(host, &record.decky),
+                knows_row: !context.heard.is_missing(host, id),
+            });
+            Explanation::new(record, context.clock.now()).driven(stage).host(host)
         }))
     }
 
@@ -358,6 +380,10 @@ impl Runner {
                 }
             }
             AnyLifecycle::Running(row) => {
+                if let Some(host) = row.host() {
+                    // Told in the answer to its worker's next beat.
+                    context.heard.ask_to_stop(host, id);
+                }
                 row.hand_over();
                 Cancelled::Requested
             }

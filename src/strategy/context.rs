@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::fleet_state::FleetState;
 use crate::journal::Journal;
 use crate::lifecycle::{HostId, Timestamp};
 
-use super::Active;
 use super::clock_steps::ClockSteps;
+use super::{Active, Heard};
 
 /// How long a row may stay open, by where it is.
 ///
@@ -36,6 +36,10 @@ pub struct Deadlines {
     /// The running rows of a host that has not been heard for this long fail:
     /// 5 minutes, ten beats.
     pub silence: Duration,
+    /// A row that its worker should know and has not named in its beats for
+    /// this long fails: 90 seconds, three beats. Only for workers that name
+    /// rows.
+    pub unknown: Duration,
     /// How long an engine may take to stop once it was asked: 30 seconds.
     pub cancel: Duration,
 }
@@ -47,6 +51,7 @@ impl Default for Deadlines {
             dispatch: Duration::from_secs(60),
             run: Duration::from_secs(30 * 60),
             silence: Duration::from_secs(5 * 60),
+            unknown: Duration::from_secs(90),
             cancel: Duration::from_secs(30),
         }
     }
@@ -158,51 +163,5 @@ impl Context {
         let mut gates = self.host_gates.lock().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         Arc::clone(gates.entry(host.clone()).or_default())
-    }
-}
-
-/// What is known of worker hosts from their beats. Kept in memory only: after
-/// a restart each host gets a fresh grace.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    /// When each was last heard, in monotonic time.
-    hosts: Mutex<BTreeMap<HostId, Duration>>,
-    /// Hosts that name rows in their deltas, and so take each row once.
-    naming: Mutex<BTreeSet<HostId>>,
-}
-
-impl Heard {
-    /// The host gave a sign of life, or gets its grace from now on.
-    pub(crate) fn note(&self, host: &HostId, at: Duration) {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), at);
-    }
-
-    /// The host's grace starts, unless it runs already.
-    pub(crate) fn expect(&self, host: &HostId, at: Duration) {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host.clone()).or_insert(at);
-    }
-
-    pub(crate) fn last(&self, host: &HostId) -> Option<Duration> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
-    }
-
-    /// The host named a row in a delta.
-    pub(crate) fn names_rows(&self, host: &HostId) {
-        self.naming.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
-    }
-
-    /// Whether the host is known to name rows.
-    pub(crate) fn has_named_rows(&self, host: &HostId) -> bool {
-        self.naming.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
-    }
-
-    /// The hosts that have been silent since before this time.
-    pub(crate) fn silent_since(&self, before: Duration) -> Vec<HostId> {
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.iter().filter(|(_, last)| **last < before).map(|(host, _)| host.clone()).collect()
-    }
-
-    pub(crate) fn forget(&self, host: &HostId) {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
     }
 }

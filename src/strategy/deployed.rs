@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::fleet::FleetConfig;
 use crate::fleet_state::FleetStateError;
-use crate::lifecycle::{DeckyName, Failure, FailureKind};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, ServiceName};
 
 use super::Context;
 
@@ -41,6 +41,30 @@ impl Context {
             kept.deckies = merged;
         }
         self.fleet_state.save(Some(&kept)).await.map_err(failed)
+    }
+
+    /// Workers have given these deckies other services. Their word stands
+    /// whether that can be kept or not.
+    pub(crate) async fn keep_services(&self, mutated: &[(DeckyName, Vec<ServiceName>)]) {
+        if mutated.is_empty() {
+            return;
+        }
+        let _turn = self.state_gate.lock().await;
+        let kept = async {
+            let Some(mut fleet) = self.fleet_state.load().await? else { return Ok(()) };
+            for (decky, services) in mutated {
+                match fleet.with_services(decky, services.clone()) {
+                    Ok(changed) => fleet = changed,
+                    Err(error) => {
+                        log::warn!(target: "decnet_lifecycle::strategy", decky:% = decky, error:% = error; "a worker's mutate was not kept");
+                    }
+                }
+            }
+            self.fleet_state.save(Some(&fleet)).await
+        };
+        if let Err(error) = kept.await {
+            log::error!(target: "decnet_lifecycle::strategy", error:% = error; "workers' mutates were not kept");
+        }
     }
 
     /// These deckies are gone.

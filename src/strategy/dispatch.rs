@@ -58,7 +58,7 @@ pub(super) async fn to_host(
     match call(context, &host, &message, &started).await {
         Ok(()) => {
             context.heard.note(&host, context.clock.monotonic());
-            taken(context, started, answered).await;
+            taken(context, &host, &message, started, answered).await;
         }
         Err(failure) => {
             log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
@@ -68,10 +68,23 @@ pub(super) async fn to_host(
     }
 }
 
-async fn taken(context: &Context, started: Started, answered: Answered) {
+async fn taken(context: &Context, host: &HostId, message: &Message, started: Started, answered: Answered) {
     match answered {
         Answered::WorkerEndsIt => {
+            let services = match message {
+                Message::Mutate(call) => Some(&*call.services),
+                Message::Deploy(_) | Message::Teardown(_) => None,
+            };
+            if let Message::Deploy(fleet) = message {
+                // The worker's fleet is this one from now on, whatever comes
+                // up of it.
+                let deckies: Vec<_> = started.deckies().cloned().collect();
+                if let Err(failure) = context.keep_deployed(fleet, &deckies).await {
+                    log::error!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "a dispatched shard was not kept");
+                }
+            }
             for (_, row) in started.into_rows() {
+                context.heard.hand_over(host, row.id(), services);
                 row.hand_over();
             }
         }

@@ -24,6 +24,7 @@ mod deployed;
 mod dispatch;
 mod ending;
 mod engine_call;
+mod heard;
 mod local_deploy;
 mod local_mutate;
 mod swarm_deploy;
@@ -34,6 +35,7 @@ pub(crate) use active::{Active, Guard, Stage};
 pub(crate) use context::{Context, Parts};
 pub use context::{Deadlines, Limits};
 pub(crate) use ending::fail_open;
+pub(crate) use heard::Heard;
 
 /// What the rows of one accepted request are for.
 #[derive(Debug, Clone)]

@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use futures_lite::future::{block_on, poll_once};
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
+use crate::beat::{Delta, Reported};
 use crate::bus::{Bus, Event};
 use crate::engine::{Engine, Report, Work};
 use crate::fleet::{FleetConfig, Problems};
-use crate::heartbeat::{Delta, Reported};
 use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Status};
 use crate::store::{Entry, Store, StoreError};
 

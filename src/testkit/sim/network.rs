@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures_lite::FutureExt;
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
+use crate::beat::{Delta, Reported, Verdict};
 use crate::clock::Clock;
-use crate::heartbeat::{Delta, Reported, Verdict};
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation};
 use crate::runner::Runner;
 use crate::testkit::{VirtualClock, Witness};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::beat::{Delta, Reported};
 use crate::clock::Clock;
-use crate::heartbeat::{Delta, Reported};
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Timestamp};
 use crate::testkit::VirtualClock;
 

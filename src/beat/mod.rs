@@ -1,0 +1,177 @@
+//! The heartbeat on the wire: what a worker says in a beat, and what its
+//! master answers. Facts: the original's wire, as observed; what is ours is
+//! said to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, ServiceName, Timestamp};
+
+mod answer;
+mod parse;
+
+pub use answer::{BeatAnswer, BeatAnswerError};
+pub use parse::BeatError;
+
+/// What a worker says of one operation on one of its deckies.
+///
+/// In a heartbeat's body: `{decky_name, operation, status, error?,
+/// completed_at?, lifecycle_id?}`; the Python worker sends no `lifecycle_id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// The row it is about, where the worker knows it.
+    pub lifecycle_id: Option<LifecycleId>,
+    /// Which decky.
+    pub decky: DeckyName,
+    /// Which operation.
+    pub operation: Operation,
+    /// Where the worker says it is.
+    pub report: Reported,
+    /// When the worker says it ended. A claim: its clock is not ours.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// Where a worker says an operation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// It is being worked on.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly, in the worker's words.
+    Failed(String),
+}
+
+/// What became of a delta; a word in a [`BeatAnswer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It counted.
+    Applied,
+    /// The row had ended before; nothing was changed.
+    AlreadyClosed,
+    /// It may be about an earlier row, or about one that was never
+    /// dispatched; nothing was changed.
+    Stale,
+    /// There is no such open row; nothing was changed.
+    Unknown,
+    /// The row belongs to another host; nothing was changed.
+    WrongHost,
+    /// It is no delta, contradicts the row it names, or came after the bound
+    /// on deltas; nothing was changed.
+    Malformed,
+}
+
+/// One heartbeat of a worker: `POST /swarm/heartbeat` on its master.
+///
+/// Read tolerantly, as beats of other versions come: unknown fields count for
+/// nothing, keys may stand in any order, and what is wrong in one delta or in
+/// the status costs that part only.
+///
+/// ```
+/// use decnet_lifecycle::{Beat, Reported};
+///
+/// let beat = Beat::from_json(br#"{"host_uuid": "w1", "agent_version": "unknown", "lifecycle": [
+///     {"decky_name": "decky-01", "operation": "deploy", "status": "succeeded"}, {"what": "is this?"}]}"#)?;
+/// assert_eq!(beat.host.as_str(), "w1");
+/// assert_eq!(beat.deltas.len(), 2);
+/// assert_eq!(beat.deltas[0].as_ref().unwrap().report, Reported::Succeeded);
+/// assert!(beat.deltas[1].is_none());
+/// assert!(Beat::from_json(b"{}").is_err());
+/// # Ok::<(), decnet_lifecycle::BeatError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Beat {
+    /// Who the body says it is from. A claim: who it is, the certificate says.
+    pub host: HostId,
+    /// The worker's version of itself.
+    pub agent_version: Option<String>,
+    /// What it says of its deckies.
+    pub status: WorkerStatus,
+    /// How operations ended, oldest first; none where a delta is malformed.
+    pub deltas: Vec<Option<Delta>>,
+    /// Which rows the worker knows. Ours: the original doesn't say, and so
+    /// doesn't ask for an answer either.
+    pub known_rows: KnownRows,
+}
+
+/// Which rows a worker knows, by the `open_rows` of its beat.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum KnownRows {
+    /// It doesn't name rows, and doesn't understand an answer.
+    #[default]
+    NotSaid,
+    /// It names rows, and has too many to list.
+    TooMany,
+    /// All that it works on, or whose end it has yet to see settled.
+    These(BTreeSet<LifecycleId>),
+}
+
+impl KnownRows {
+    /// Whether the worker names rows, and so understands a [`BeatAnswer`].
+    #[must_use]
+    pub const fn are_named(&self) -> bool {
+        !matches!(self, Self::NotSaid)
+    }
+}
+
+/// What a worker says of its deckies: `status` in a beat, and the answer to
+/// `GET /status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Whether anything is deployed there.
+    pub is_deployed: bool,
+    /// The services that it keeps for each decky.
+    pub deckies: BTreeMap<DeckyName, Vec<ServiceName>>,
+    /// What really runs.
+    pub runtime: BTreeMap<DeckyName, DeckyRuntime>,
+}
+
+/// What really runs of a decky.
+///
+/// ```
+/// use decnet_lifecycle::DeckyRuntime;
+///
+/// let runtime: DeckyRuntime = serde_json::from_str(r#"{"running": true, "services": {"ssh": "running"}}"#)?;
+/// assert_eq!(runtime.to_string(), "up (ssh running)");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeckyRuntime {
+    /// Whether the decky as a whole counts as up.
+    pub running: bool,
+    /// Each service's state, in the engine's words.
+    #[serde(default)]
+    pub services: BTreeMap<String, String>,
+}
+
+impl std::fmt::Display for DeckyRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.running { "up" } else { "not up" })?;
+        let states: Vec<String> =
+            self.services.iter().take(32).map(|(name, state)| format!("{name} {state}")).collect();
+        if states.is_empty() { Ok(()) } else { write!(f, " ({})", states.join(", ")) }
+    }
+}
+
+impl Beat {
+    /// The longest body that is read: 256 KiB.
+    pub const MAX_BYTES: usize = 256 << 10;
+    /// The most deltas that are taken from one beat; those after it are
+    /// answered as malformed.
+    pub const MAX_DELTAS: usize = 512;
+    /// The most rows that a beat lists as known.
+    pub const MAX_KNOWN_ROWS: usize = 2_048;
+
+    /// Reads the body of a beat.
+    ///
+    /// # Errors
+    /// [`BeatError`]: it is too long, no JSON, or says no host.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, BeatError> {
+        parse::beat(bytes)
+    }
+}
