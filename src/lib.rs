@@ -90,14 +90,15 @@ mod strategy;
 mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(feature = "worker")]
+pub mod worker;
 
 pub use agent::{
     AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, MutateCall, NoSwarm,
     ParseFingerprintError, Pin, StaticHosts, TeardownCall,
 };
 pub use beat::{
-    Beat, BeatAnswer, BeatAnswerError, BeatError, DeckyRuntime, Delta, KnownRows, Reported, Verdict,
-    WorkerStatus,
+    Beat, BeatAnswer, BeatAnswerError, BeatError, Delta, KnownRows, Reported, Verdict, WorkerStatus,
 };
 #[cfg(feature = "unix-bus")]
 pub use bus::unix as unix_bus;
@@ -108,7 +109,9 @@ pub use engine::compose;
 #[cfg(feature = "process")]
 pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
-pub use fleet::{DeckyConfig, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards};
+pub use fleet::{
+    DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards,
+};
 pub use fleet_state::{FileFleetState, FleetState, FleetStateError, MemoryFleetState};
 pub use journal::{CommitError, Journal};
 pub use lifecycle::{

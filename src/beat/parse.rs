@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::lifecycle::{DeckyName, Failure, HostId, ServiceName};
+use crate::fleet::DeckyRuntime;
+use crate::lifecycle::{DeckyName, Failure, HostId, Operation, ServiceName};
 
-use super::{Beat, DeckyRuntime, Delta, KnownRows, Reported, WorkerStatus};
-use crate::lifecycle::Operation;
+use super::{Beat, Delta, KnownRows, Reported, WorkerStatus};
 
 /// The body is not a heartbeat. Nothing of it counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

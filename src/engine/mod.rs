@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::clock::Clock;
-use crate::fleet::{FleetConfig, Problems};
+use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
@@ -38,6 +38,16 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
         let _ = fleet;
         Ok(())
+    }
+
+    /// What really runs of this fleet; a worker tells it in its beats. It may
+    /// leave out what it can't see.
+    ///
+    /// # Errors
+    /// Why nothing can be seen now.
+    async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let _ = fleet;
+        Ok(BTreeMap::new())
     }
 
     /// Brings the deckies up as the fleet describes them.

@@ -11,9 +11,11 @@ use crate::lifecycle::{DeckyName, HostId, ServiceName};
 
 mod error;
 mod parse;
+mod runtime;
 
 pub(crate) use error::nearest;
 pub use error::{FleetError, Problem, Problems};
+pub use runtime::DeckyRuntime;
 
 /// Where a fleet's deckies run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -187,6 +189,22 @@ impl FleetConfig {
             }
         }
         hosts.into_iter().map(|(host, deckies)| (host, self.with_deckies(deckies))).collect()
+    }
+
+    /// A fleet of nothing, for an engine that is to take down what nobody knows
+    /// the settings of.
+    #[cfg(feature = "worker")]
+    pub(crate) fn nothing() -> Self {
+        Self {
+            mode: Mode::Unihost,
+            interface: String::new(),
+            subnet: IpNet::default(),
+            gateway: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            deckies: Vec::new(),
+            log_file: None,
+            ipvlan: false,
+            mutate_interval: None,
+        }
     }
 
     fn with_deckies(&self, deckies: Vec<DeckyConfig>) -> Self {

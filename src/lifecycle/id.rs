@@ -39,6 +39,19 @@ impl LifecycleId {
         self.0.as_u128()
     }
 
+    /// The same id as one that no master has named: a UUIDv8.
+    #[cfg(feature = "worker")]
+    pub(crate) fn unnamed(self) -> Self {
+        let bytes = self.0.into_bytes();
+        Self(uuid::Builder::from_bytes(bytes).with_version(uuid::Version::Custom).into_uuid())
+    }
+
+    /// Whether no master has named it.
+    #[cfg(feature = "worker")]
+    pub(crate) fn is_unnamed(self) -> bool {
+        self.0.get_version() == Some(uuid::Version::Custom)
+    }
+
     /// The id with this number.
     #[must_use]
     pub const fn from_u128(number: u128) -> Self {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::beat::DeckyRuntime;
+use crate::fleet::DeckyRuntime;
 use crate::lifecycle::{Record, Status, Timestamp};
 use crate::strategy::Stage;
 

@@ -23,12 +23,16 @@ mod explain;
 mod history;
 mod ids;
 mod request;
+#[cfg(feature = "worker")]
+mod take;
 mod watch;
 
 pub use builder::{BuildError, RunnerBuilder};
 pub use explain::Explanation;
 pub use history::{HistoryStep, history};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
+#[cfg(feature = "worker")]
+pub(crate) use take::Taking;
 pub use watch::{Seen, Watch};
 
 use explain::Liveness;

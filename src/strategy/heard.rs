@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::beat::{DeckyRuntime, KnownRows};
+use crate::beat::KnownRows;
+use crate::fleet::DeckyRuntime;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, ServiceName};
 
 /// What is known of worker hosts from their beats, and which rows they have.

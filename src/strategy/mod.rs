@@ -41,8 +41,13 @@ pub(crate) use heard::Heard;
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
     Deploy,
-    Mutate { services: Vec<ServiceName> },
+    Mutate {
+        services: Vec<ServiceName>,
+    },
     Teardown,
+    /// Nothing can be done: the rows fail.
+    #[cfg(feature = "worker")]
+    Fail(Failure),
 }
 
 /// Pending rows by decky.
@@ -65,6 +70,11 @@ pub(crate) async fn run(context: Arc<Context>, job: Job, fleet: Arc<FleetConfig>
                 let local = local_mutate::run(here, there, services, local);
                 let remote = swarm_mutate::run(here, services, remote);
                 futures_lite::future::zip(local, remote).await;
+            }
+            #[cfg(feature = "worker")]
+            Job::Fail(failure) => {
+                let rows = local.into_values().chain(remote.into_values()).collect();
+                ending::fail_pending(here, rows, failure).await;
             }
             Job::Teardown => {
                 let local = teardown::local(here, there, local);

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
-use crate::fleet::{FleetConfig, Problems};
-use crate::lifecycle::{DeckyName, Failure};
+use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
+use crate::lifecycle::{DeckyName, Failure, ServiceName};
 
 use super::catalogue::{Catalogue, Protocol};
 use super::composer;
@@ -334,6 +334,25 @@ impl Engine for ComposeEngine {
 
     async fn mutate(&self, work: &Work) -> Result<Report, Failure> {
         self.bring_up(work, Build::IfMissing, Keep::OnSuccess).await
+    }
+
+    async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let mut runtime: BTreeMap<DeckyName, DeckyRuntime> =
+            fleet.names().map(|decky| (decky.clone(), DeckyRuntime::default())).collect();
+        for container in self.running().await? {
+            if let (Some(decky), Some(service)) = (runtime.get_mut(&container.decky), &container.service) {
+                decky.services.insert(service.to_string(), container.state);
+            }
+        }
+        for decky in &fleet.deckies {
+            if let Some(seen) = runtime.get_mut(&decky.name) {
+                let runs = |service: &ServiceName| {
+                    seen.services.get(service.as_str()).is_some_and(|s| s == "running")
+                };
+                seen.running = decky.services.iter().all(runs);
+            }
+        }
+        Ok(runtime)
     }
 
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {

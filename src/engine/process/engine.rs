@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Report, Work};
-use crate::fleet::DeckyConfig;
+use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, ServiceName};
 
 use super::files::{Decoy, Files, known, private};
@@ -267,6 +267,24 @@ enum Job {
 
 #[async_trait]
 impl Engine for ProcessEngine {
+    async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let setup = Arc::clone(&self.setup);
+        let running = blocking::unblock(move || setup.running()).await;
+        let running = running.map_err(|error| setup_failed(&self.setup.dir, &error))?;
+        let mut runtime = BTreeMap::<DeckyName, DeckyRuntime>::new();
+        for config in &fleet.deckies {
+            let lives = |service: &ServiceName| {
+                running.iter().any(|decoy| decoy.decky == config.name && decoy.service == *service)
+            };
+            let word = |service| if lives(service) { "running" } else { "gone" }.to_owned();
+            let services =
+                config.services.iter().map(|service| (service.to_string(), word(service))).collect();
+            let running = config.services.iter().all(lives);
+            runtime.insert(config.name.clone(), DeckyRuntime { running, services });
+        }
+        Ok(runtime)
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.each(work, Job::Up).await
     }

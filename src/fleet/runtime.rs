@@ -1,0 +1,31 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What really runs of a decky.
+///
+/// ```
+/// use decnet_lifecycle::DeckyRuntime;
+///
+/// let runtime: DeckyRuntime = serde_json::from_str(r#"{"running": true, "services": {"ssh": "running"}}"#)?;
+/// assert_eq!(runtime.to_string(), "up (ssh running)");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeckyRuntime {
+    /// Whether the decky as a whole counts as up.
+    pub running: bool,
+    /// Each service's state, in the engine's words.
+    #[serde(default)]
+    pub services: BTreeMap<String, String>,
+}
+
+impl fmt::Display for DeckyRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.running { "up" } else { "not up" })?;
+        let states: Vec<String> =
+            self.services.iter().take(32).map(|(name, state)| format!("{name} {state}")).collect();
+        if states.is_empty() { Ok(()) } else { write!(f, " ({})", states.join(", ")) }
+    }
+}
