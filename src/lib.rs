@@ -93,9 +93,11 @@ pub mod testkit;
 #[cfg(feature = "worker")]
 pub mod worker;
 
+#[cfg(feature = "https")]
+pub use agent::https;
 pub use agent::{
-    AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, MutateCall, NoSwarm,
-    ParseFingerprintError, Pin, StaticHosts, TeardownCall,
+    AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, HostsFile,
+    HostsFileError, MutateCall, NoSwarm, ParseFingerprintError, Pin, StaticHosts, TeardownCall,
 };
 pub use beat::{
     Beat, BeatAnswer, BeatAnswerError, BeatError, Delta, KnownRows, Reported, Verdict, WorkerStatus,

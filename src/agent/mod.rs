@@ -9,8 +9,13 @@ use async_trait::async_trait;
 use crate::fleet::FleetConfig;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, ServiceName};
 
+pub(crate) mod address;
+mod hosts_file;
+#[cfg(feature = "https")]
+pub mod https;
 mod pin;
 
+pub use hosts_file::{HostsFile, HostsFileError};
 pub use pin::{Fingerprint, ParseFingerprintError, Pin};
 
 /// Calls the agents of worker hosts.
@@ -122,6 +127,8 @@ pub struct Host {
 }
 
 /// Knows the worker hosts.
+///
+/// [`StaticHosts`] has them in memory, [`HostsFile`] in a file.
 #[async_trait]
 pub trait HostDirectory: fmt::Debug + Send + Sync + 'static {
     /// The host with this id, if there is one.

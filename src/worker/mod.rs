@@ -52,6 +52,8 @@ use crate::sweep::Swept;
 mod beats;
 mod body;
 mod dispatch;
+#[cfg(feature = "https")]
+mod https;
 mod outbox;
 mod status;
 mod taking;
@@ -59,6 +61,9 @@ mod taking;
 pub use beats::{BeatReply, Master, MasterError};
 pub use body::OutgoingBeat;
 pub use dispatch::{BodyError, BodyProblem, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch};
+
+#[cfg(feature = "https")]
+pub use https::HttpsMaster;
 
 use outbox::Outbox;
 

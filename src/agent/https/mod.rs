@@ -1,0 +1,175 @@
+//! Workers' agents over HTTPS: who calls and who is called show certificates
+//! of one CA, and the agent's is the pinned one.
+//!
+//! One connection does all of it: the handshake, the check of the agent's
+//! certificate against the CA **and** against the host's [`Pin`], and only
+//! then the request. No proxy is asked, no redirect followed, and time and
+//! size of everything are bounded by [`CallLimits`].
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use decnet_lifecycle::https::{HttpsAgents, Identity};
+//! use decnet_lifecycle::{HostsFile, MemoryStore, Runner};
+//! # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let identity = Identity::load("pki/master".as_ref())?; // ca.crt, worker.crt, worker.key
+//! let hosts = HostsFile::new("hosts.json");
+//! let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(MyEngine::new()))
+//!     .swarm(Arc::new(HttpsAgents::new(identity)), Arc::new(hosts))
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
+
+mod call;
+mod connector;
+mod identity;
+mod tls;
+mod wire;
+
+pub(crate) use call::{CallError, HttpsClient, Peer};
+pub use identity::{Identity, IdentityError};
+#[doc(hidden)]
+pub use wire::reason;
+
+/// How long a call may take, and how much may come back.
+///
+/// ```
+/// use decnet_lifecycle::https::CallLimits;
+/// use std::time::Duration;
+///
+/// let mut limits = CallLimits::default();
+/// assert_eq!(limits.connect, Duration::from_secs(5));
+/// limits.total = Duration::from_secs(30);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallLimits {
+    /// From the first packet to the end of the handshake: 5 seconds.
+    pub connect: Duration,
+    /// From the request's last byte to the end of the answer's header: 30
+    /// seconds. An agent answers a teardown when it is done.
+    pub response: Duration,
+    /// The whole call: 60 seconds.
+    pub total: Duration,
+    /// The most bytes of an answer's header: 16 KiB.
+    pub header_bytes: usize,
+    /// The most bytes of an answer's body: 64 KiB.
+    pub body_bytes: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(30),
+            total: Duration::from_secs(60),
+            header_bytes: 16 << 10,
+            body_bytes: 64 << 10,
+        }
+    }
+}
+
+/// Which versions of TLS are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersions {
+    /// TLS 1.3 alone.
+    #[default]
+    Only13,
+    /// TLS 1.2 too, for a peer that can't do better.
+    Also12,
+}
+
+/// Calls agents over HTTPS; see the [module](self).
+///
+/// Each call has a connection of its own, on a thread of the `blocking` pool.
+/// A future that is dropped closes the connection, which ends the call;
+/// whether the agent had got it by then is not known.
+#[derive(Debug, Clone)]
+pub struct HttpsAgents {
+    client: HttpsClient,
+}
+
+impl HttpsAgents {
+    /// Calls agents as this identity.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self { client: HttpsClient::new(identity) }
+    }
+
+    /// Bounds on calls. Without: [`CallLimits::default`].
+    #[must_use]
+    pub const fn limits(mut self, limits: CallLimits) -> Self {
+        self.client.limits = limits;
+        self
+    }
+
+    /// Versions of TLS. Without: 1.3 alone.
+    #[must_use]
+    pub const fn tls(mut self, versions: TlsVersions) -> Self {
+        self.client.versions = versions;
+        self
+    }
+
+    async fn post(&self, host: &Host, path: &'static str, body: String, good: u16) -> Result<(), AgentError> {
+        let peer = Peer { address: host.address.clone(), pin: host.pin };
+        let reply = self.client.post(peer, path, body, move |status| status != good).await?;
+        match reply.status {
+            status if status == good => Ok(()),
+            // It did something, and not what was asked for.
+            200..=299 => Err(AgentError::Unconfirmed {
+                reason: format!("the agent answered {} where {good} was expected", reply.status),
+            }),
+            status => Err(AgentError::Refused { reason: wire::reason(status, &reply.body) }),
+        }
+    }
+}
+
+#[async_trait]
+impl Agents for HttpsAgents {
+    async fn deploy(&self, host: &Host, call: &DeployCall) -> Result<(), AgentError> {
+        self.post(host, "/deploy", wire::deploy(call), 202).await
+    }
+
+    async fn mutate(&self, host: &Host, call: &MutateCall) -> Result<(), AgentError> {
+        self.post(host, "/mutate", wire::mutate(call), 202).await
+    }
+
+    async fn teardown(&self, host: &Host, call: &TeardownCall) -> Result<(), AgentError> {
+        self.post(host, "/teardown", wire::teardown(call), 200).await
+    }
+}
+
+impl Host {
+    /// Whether a certificate that a client has shown, and that is of our CA,
+    /// is this host's: for a master that takes beats.
+    #[must_use]
+    pub fn is_shown_by(&self, certificate: &[u8]) -> bool {
+        tls::is_shown_by(self, certificate)
+    }
+}
+
+impl From<CallError> for AgentError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable(reason) => Self::Unreachable { reason },
+            CallError::Tls(reason) => Self::Tls { reason },
+            CallError::WrongPin(seen) => Self::WrongPin { seen },
+            CallError::Unconfirmed(reason) => Self::Unconfirmed { reason },
+        }
+    }
+}
+
+/// The provider of all cryptography here; named, so that a process with
+/// another default is not asked for it.
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,59 @@
+//! Agents over HTTPS: what is sent, and what no peer can do to the master.
+
+#[path = "../tls/mod.rs"]
+mod tls;
+
+mod answers;
+mod bundles;
+mod hostile;
+mod master;
+mod requests;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use decnet_lifecycle::https::{CallLimits, HttpsAgents, Identity};
+use decnet_lifecycle::*;
+use futures_lite::future::block_on;
+
+/// Limits that a hostile peer runs into soon.
+fn soon() -> CallLimits {
+    let mut limits = CallLimits::default();
+    limits.connect = Duration::from_millis(400);
+    limits.response = Duration::from_millis(400);
+    limits.total = Duration::from_millis(700);
+    limits
+}
+
+fn host(address: &str, pin: decnet_lifecycle::Pin) -> Host {
+    Host { id: HostId::parse("w1").unwrap(), address: address.to_owned(), pin }
+}
+
+fn teardown_call() -> TeardownCall {
+    TeardownCall { decky: DeckyName::parse("decky-01").unwrap(), lifecycle_id: LifecycleId::from_u128(7) }
+}
+
+fn mutate_call() -> MutateCall {
+    MutateCall {
+        decky: DeckyName::parse("decky-01").unwrap(),
+        services: ["ssh", "http"].map(|name| ServiceName::parse(name).unwrap()).to_vec(),
+        lifecycle_id: LifecycleId::from_u128(7),
+    }
+}
+
+fn deploy_call() -> DeployCall {
+    let config = FleetConfig::from_json(include_bytes!("../../examples/fleet.json")).unwrap();
+    let ids = BTreeMap::from([(DeckyName::parse("decky-02").unwrap(), LifecycleId::from_u128(8))]);
+    DeployCall { config: Arc::new(config), lifecycle_ids: ids }
+}
+
+/// A mutate at this address, with limits that are reached soon.
+fn mutate(identity: Identity, address: &str, pin: decnet_lifecycle::Pin) -> Result<(), AgentError> {
+    let host = host(address, pin);
+    tls::within(move || {
+        let agents = HttpsAgents::new(identity).limits(soon());
+        block_on(agents.mutate(&host, &mutate_call()))
+    })
+}
