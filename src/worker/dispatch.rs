@@ -9,9 +9,6 @@ use serde_json::{Map, Value};
 use crate::fleet::{FleetConfig, FleetError};
 use crate::lifecycle::{DeckyName, LifecycleId, ServiceName};
 
-/// The most bytes of a dispatch: a fleet, and the ids beside it.
-const MAX_BYTES: usize = FleetConfig::MAX_BYTES + (2 << 20);
-
 /// Whether anything is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DryRun {
@@ -105,6 +102,9 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 impl DeployDispatch {
+    /// The most bytes of a dispatch: a fleet, and the ids beside it.
+    pub const MAX_BYTES: usize = FleetConfig::MAX_BYTES + (2 << 20);
+
     /// Reads the body of `POST /deploy`.
     ///
     /// # Errors
@@ -174,8 +174,9 @@ struct Fields {
 impl Fields {
     fn read(bytes: &[u8]) -> Result<Self, BodyError> {
         let whole = |message: String| BodyError(vec![BodyProblem { field: String::new(), message }]);
-        if bytes.len() > MAX_BYTES {
-            return Err(whole(format!("it has {} bytes, a dispatch has at most {MAX_BYTES}", bytes.len())));
+        let most = DeployDispatch::MAX_BYTES;
+        if bytes.len() > most {
+            return Err(whole(format!("it has {} bytes, a dispatch has at most {most}", bytes.len())));
         }
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self { fields, problems: Vec::new() }),

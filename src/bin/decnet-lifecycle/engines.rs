@@ -1,7 +1,6 @@
 //! Which engine brings deckies up here, and what it is set to.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +36,25 @@ impl Chosen {
         choice: EngineChoice,
         compose: &Compose,
         fleet: &FleetConfig,
+    ) -> Result<Self, Complaint> {
+        Self::choose(home, choice, compose, Some(fleet)).await
+    }
+
+    /// The engine of a master or worker that stays, whatever it will be asked
+    /// to bring up.
+    pub async fn for_staying(
+        home: &Home,
+        choice: EngineChoice,
+        compose: &Compose,
+    ) -> Result<Self, Complaint> {
+        Self::choose(home, choice, compose, None).await
+    }
+
+    async fn choose(
+        home: &Home,
+        choice: EngineChoice,
+        compose: &Compose,
+        fleet: Option<&FleetConfig>,
     ) -> Result<Self, Complaint> {
         let deployed = Self::deployed_by(home)?;
         let chosen = match (choice, deployed) {
@@ -80,6 +98,13 @@ impl Chosen {
         }))
     }
 
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+            Self::Compose(_) => "compose",
+        }
+    }
+
     pub fn engine(&self) -> Arc<dyn Engine> {
         match self {
             Self::Process(engine) => Arc::new(engine.clone()),
@@ -95,7 +120,17 @@ impl Chosen {
         }
     }
 
-    /// Where what runs can be reached.
+    /// Where what runs on this machine can be reached: the master's own
+    /// deckies, and those of workers that have their files here.
+    pub async fn all_places(home: &Home) -> Result<Vec<Place>, Complaint> {
+        let mut places = Self::for_deployed(home)?.places(home).await?;
+        for worker in home.of_workers() {
+            places.extend(Self::for_deployed(&worker)?.places(&worker).await?);
+        }
+        Ok(places)
+    }
+
+    /// Where what this engine runs can be reached.
     pub async fn places(&self, home: &Home) -> Result<Vec<Place>, Complaint> {
         match self {
             Self::Process(engine) => Ok(engine
@@ -184,16 +219,21 @@ pub fn compose_engine(home: &Home, asked: &Compose) -> Result<(ComposeEngine, Ke
 async fn usable(
     home: &Home,
     compose: &Compose,
-    fleet: &FleetConfig,
+    fleet: Option<&FleetConfig>,
 ) -> Result<Option<(ComposeEngine, Kept)>, Complaint> {
     let (engine, kept) = compose_engine(home, compose)?;
-    let findings = engine.examine(Some(fleet)).await;
+    let findings = engine.examine(fleet).await;
     let needed = ["compose", "daemon", "templates"];
     let in_the_way =
         findings.iter().find(|found| found.health == Health::Bad && needed.contains(&found.what));
+    let templates = &kept.settings.templates;
     match in_the_way {
         Some(found) => {
             eprintln!("engine: process; not compose: {}", found.text);
+            Ok(None)
+        }
+        None if fleet.is_none() && !templates.is_dir() => {
+            eprintln!("engine: process; not compose: there are no templates at {}", templates.display());
             Ok(None)
         }
         None => {
@@ -208,10 +248,7 @@ async fn usable(
 fn keep(home: &Home, kept: &Kept) -> Result<(), Complaint> {
     let dir = home.compose_dir();
     home.make(&dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(&dir)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    file.persist(dir.join("settings.json"))?;
-    Ok(())
+    crate::home::replace(&dir.join("settings.json"), &serde_json::to_vec_pretty(kept)?)
 }
 
 fn other_runs(engine: &str) -> Complaint {

@@ -1,6 +1,7 @@
 //! Where everything lies, and how it is opened.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use decnet_lifecycle::process::ProcessEngine;
 use decnet_lifecycle::{
-    FileFleetState, FleetConfig, FleetState as _, OpenError, Progress, RedbReader, RedbStore, Runner,
+    FileFleetState, FleetConfig, FleetState as _, HostId, OpenError, Progress, RedbReader, RedbStore, Runner,
+    RunnerBuilder,
 };
 
 use crate::Complaint;
@@ -50,6 +52,46 @@ impl Home {
         Ok(FileFleetState::new(self.fleet_state_path()).load().await?)
     }
 
+    pub fn hosts_path(&self) -> PathBuf {
+        self.dir.join("hosts.json")
+    }
+
+    pub fn pki_dir(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// The token that a running master asks for.
+    pub fn token_path(&self) -> PathBuf {
+        self.dir.join("serve.token")
+    }
+
+    /// Where a running master says where it is.
+    pub fn place_path(&self) -> PathBuf {
+        self.dir.join("serve.json")
+    }
+
+    /// What a worker's master has heard.
+    pub fn settled_path(&self) -> PathBuf {
+        self.dir.join("settled.json")
+    }
+
+    /// The files of a worker on this machine.
+    pub fn of_worker(&self, name: &HostId) -> Result<Self, Complaint> {
+        let own = Self { dir: self.dir.join("workers").join(name.as_str()) };
+        own.make_root()?;
+        Ok(own)
+    }
+
+    /// The files of all workers that have some here.
+    pub fn of_workers(&self) -> Vec<Self> {
+        let entries = fs::read_dir(self.dir.join("workers")).into_iter().flatten().flatten();
+        entries.map(|entry| Self { dir: entry.path() }).collect()
+    }
+
+    pub fn fleet_state(&self, chosen: &Chosen) -> FileFleetState {
+        FileFleetState::new(self.fleet_state_path()).compose_path(chosen.compose_path())
+    }
+
     pub fn process_engine(&self) -> ProcessEngine {
         ProcessEngine::new(self.dir.join("decoys"))
     }
@@ -70,7 +112,7 @@ impl Home {
     /// The store, to be written; made if it isn't there and `make` says so.
     pub async fn writer(&self, make: Make, wait: bool) -> Result<Arc<RedbStore>, Complaint> {
         if make == Make::IfMissing {
-            self.make(&self.dir)?;
+            self.make_root()?;
         } else if !self.store_path().exists() {
             return Err(OpenError::Missing { path: self.store_path() }.into());
         }
@@ -92,6 +134,11 @@ impl Home {
         }
     }
 
+    /// Makes the data directory.
+    pub fn make_root(&self) -> Result<(), Complaint> {
+        self.make(&self.dir)
+    }
+
     /// Makes the data directory, or one in it.
     pub fn make(&self, dir: &Path) -> Result<(), Complaint> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
@@ -107,10 +154,28 @@ impl Home {
         chosen: &Chosen,
         progress: Arc<dyn Progress>,
     ) -> Result<Runner, Complaint> {
-        let state = FileFleetState::new(self.fleet_state_path()).compose_path(chosen.compose_path());
-        let runner = Runner::builder(store, chosen.engine()).fleet_state(Arc::new(state)).progress(progress);
-        Ok(runner.build()?)
+        Ok(self.runner_builder(store, chosen, progress).build()?)
     }
+
+    /// The same, with more to be said of it.
+    pub fn runner_builder(
+        &self,
+        store: Arc<RedbStore>,
+        chosen: &Chosen,
+        progress: Arc<dyn Progress>,
+    ) -> RunnerBuilder {
+        let state = Arc::new(self.fleet_state(chosen));
+        Runner::builder(store, chosen.engine()).fleet_state(state).progress(progress)
+    }
+}
+
+/// Replaces a file as a whole; the new one is 0600.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Whether a store that isn't there is made.

@@ -13,16 +13,23 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
+mod answer;
 mod args;
+mod client;
 mod engines;
 mod examine;
 mod home;
+mod hosts;
 mod logger;
+mod net;
 mod operate;
 mod output;
+mod pki;
 mod progress;
+mod serve;
 mod show;
 mod upkeep;
+mod worker;
 
 use args::{Args, Command};
 
@@ -53,7 +60,15 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     logger::install(args.verbose);
-    match smol::block_on(run(args)) {
+    let done = match &args.command {
+        // Their HTTP stack runs on tokio.
+        Command::Serve(_) | Command::Worker(_) => match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime.block_on(run(args)),
+            Err(error) => Err(error.into()),
+        },
+        _ => smol::block_on(run(args)),
+    };
+    match done {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::RowsFailed) => ExitCode::from(1),
         Ok(Done::Interrupted) => ExitCode::from(130),
@@ -80,6 +95,10 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,
         Command::ComposeFile { fleet, compose } => examine::compose_file(&home, &fleet, &compose),
+        Command::Serve(args) => serve::serve(&home, &out, args).await,
+        Command::Worker(args) => worker::work(&home, &out, args).await,
+        Command::Pki(command) => pki::pki(&home, &out, command),
+        Command::Hosts(command) => hosts::hosts(&home, &out, command),
         Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());

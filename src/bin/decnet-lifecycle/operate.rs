@@ -6,21 +6,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, MutateRequest, Overlap, Record, Revision,
-    Runner, Seen, Status, TeardownRequest, Watch,
+    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Record,
+    Revision, Runner, Seen, Status, Store as _, StoreError, SystemClock, TeardownRequest, Watch,
 };
 use serde_json::json;
 use smol::future::FutureExt as _;
 
 use crate::args::{Deploy, Mutate, Teardown, Terms};
+use crate::client::{Running, ids};
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
-use crate::output::Output;
+use crate::output::{Output, Place};
 use crate::progress::Printed;
 use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(&args.fleet)?;
+    if let Some(master) = Running::find(home).await? {
+        let mut query = query(&args.terms);
+        for decky in args.only.iter().flatten() {
+            query.append_pair("only", decky.as_str());
+        }
+        let path = format!("/deckies/deploy?{}", query.finish());
+        let answer = master.post(&path, args.terms.key.as_ref(), fleet.to_json()).await?;
+        return follow(home, out, &ids(&answer)?).await;
+    }
+    if let Some(decky) =
+        fleet.deckies.iter().find(|decky| fleet.mode == Mode::Swarm && decky.host_uuid.is_some())
+    {
+        return Err(Complaint(format!(
+            "{} is for a worker host, whose beats only a running master hears; start one with `serve`",
+            decky.name
+        )));
+    }
     let chosen = Chosen::for_deploy(home, args.engine, &args.compose, &fleet).await?;
     let mut request = DeployRequest::new(fleet).overlap(overlap(&args.terms));
     if let Some(key) = args.terms.key.clone() {
@@ -35,6 +53,12 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
 }
 
 pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
+    if let Some(master) = Running::find(home).await? {
+        let path = format!("/deckies/{}/mutate?{}", args.decky, query(&args.terms).finish());
+        let body = json!({"services": args.services}).to_string();
+        let answer = master.post(&path, args.terms.key.as_ref(), body).await?;
+        return follow(home, out, &ids(&answer)?).await;
+    }
     let chosen = Chosen::for_deployed(home)?;
     let runner = master(home, out, &chosen, &args.terms).await?;
     let fleet = deployed(home).await?;
@@ -47,6 +71,12 @@ pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Com
 }
 
 pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
+    if let Some(master) = Running::find(home).await? {
+        let decky = args.decky.as_ref().map(|decky| format!("/{decky}")).unwrap_or_default();
+        let path = format!("/deckies{decky}/teardown?{}", query(&args.terms).finish());
+        let answer = master.post(&path, args.terms.key.as_ref(), String::new()).await?;
+        return follow(home, out, &ids(&answer)?).await;
+    }
     let chosen = Chosen::for_deployed(home)?;
     let runner = master(home, out, &chosen, &args.terms).await?;
     let fleet = deployed(home).await?;
@@ -76,6 +106,53 @@ pub fn read_at_most(path: &std::path::Path, bytes: usize) -> std::io::Result<Vec
     let mut read = Vec::new();
     std::fs::File::open(path)?.take(bytes as u64 + 1).read_to_end(&mut read)?;
     Ok(read)
+}
+
+fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if terms.supersede {
+        query.append_pair("supersede", "true");
+    }
+    query
+}
+
+/// Follows rows that a running master drives, to their ends.
+async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
+    let store = home.reader()?;
+    let records = store.read(ids).await?;
+    let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
+    let after = Revision::new(oldest.saturating_sub(1));
+    let mut watch = Watch::new(store.clone(), Arc::new(SystemClock::new()), after);
+    let interrupted = interrupts()?;
+    let mut open: BTreeSet<LifecycleId> = ids.iter().copied().collect();
+    let followed = async {
+        while !open.is_empty() {
+            match watch.next().await? {
+                Seen::Changed(entry) => {
+                    print_own(out, &Seen::Changed(entry.clone()), ids);
+                    if !entry.status.is_open() {
+                        open.remove(&entry.id);
+                    }
+                }
+                Seen::Compacted { .. } => {
+                    let rows = store.read(ids).await?;
+                    open = rows.iter().filter(|row| row.is_open()).map(|row| row.id).collect();
+                }
+            }
+        }
+        Ok::<(), StoreError>(())
+    };
+    let stopper = async {
+        while !interrupted.load(Ordering::SeqCst) {
+            smol::Timer::after(Duration::from_millis(50)).await;
+        }
+        eprintln!("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
+        Ok(())
+    };
+    followed.or(stopper).await?;
+    let records = store.read(ids).await?;
+    let logs = Chosen::for_deployed(home)?.logs(home);
+    finish(out, &logs, &Chosen::all_places(home).await?, &records, interrupted.load(Ordering::SeqCst))
 }
 
 const fn overlap(terms: &Terms) -> Overlap {
@@ -149,7 +226,8 @@ async fn drive(
     work.or(stopper).or(printer).await;
     rest(out, &mut watch, &ids).await;
     let records = runner.get(&ids).await?;
-    finish(home, out, chosen, &records, interrupted.load(Ordering::SeqCst)).await
+    let decoys = chosen.places(home).await?;
+    finish(out, &chosen.logs(home), &decoys, &records, interrupted.load(Ordering::SeqCst))
 }
 
 fn print_own(out: &Output, seen: &Seen, ids: &[LifecycleId]) {
@@ -167,18 +245,17 @@ async fn rest(out: &Output, watch: &mut Watch, ids: &[LifecycleId]) {
     }
 }
 
-async fn finish(
-    home: &Home,
+fn finish(
     out: &Output,
-    chosen: &Chosen,
+    logs: &str,
+    decoys: &[Place],
     records: &[Record],
     interrupted: bool,
 ) -> Result<Done, Complaint> {
-    let decoys = chosen.places(home).await?;
     if !out.is_json() {
         crate::output::line("");
     }
-    out.table(records, &decoys);
+    out.table(records, decoys);
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
     out.say(
@@ -189,7 +266,7 @@ async fn finish(
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!("\n{sum}{open}; {} decoys are running, {}", decoys.len(), chosen.logs(home))
+            format!("\n{sum}{open}; {} decoys are running, {logs}", decoys.len())
         },
     );
     Ok(match (interrupted, failed) {

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use decnet_lifecycle::{DeckyName, Entry, Failure, Record, ServiceName};
+use decnet_lifecycle::{DeckyName, Entry, Explanation, Failure, HistoryStep, Record, ServiceName, Timestamp};
 use serde_json::{Value, json};
 
 /// A service of a decky that runs, and where.
@@ -43,14 +43,15 @@ impl Output {
         let error = entry.failure.as_ref().map(Failure::to_string);
         let note = if entry.status.is_open() && entry.cancel_requested { "  asked to stop" } else { "" };
         self.say(
-            || {
-                json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
-                       "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
-                       "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
-            },
+            || self::entry(entry),
             || {
                 let error = error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
-                format!("{:<20} {:<8} {}{error}{note}", entry.decky, entry.operation, self.status(entry.status.as_str()))
+                format!(
+                    "{:<20} {:<8} {}{error}{note}",
+                    entry.decky,
+                    entry.operation,
+                    self.status(entry.status.as_str())
+                )
             },
         );
     }
@@ -116,15 +117,39 @@ impl Output {
     }
 }
 
-/// A row as the wire has it.
+/// A change as the feed has it.
+pub fn entry(entry: &Entry) -> Value {
+    let error = entry.failure.as_ref().map(Failure::to_string);
+    json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
+           "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
+           "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
+}
+
+pub fn timed(time: Option<Timestamp>) -> Option<String> {
+    time.map(|time| time.to_string())
+}
+
+/// A row, its history, and why it is where it is.
+pub fn detailed(record: &Record, steps: &[HistoryStep], why: &Explanation) -> Value {
+    let mut value = row(record);
+    if let Value::Object(fields) = &mut value {
+        let steps = steps
+            .iter()
+            .map(|step| json!({"status": step.status, "at": step.at.to_string(), "error": step.error}));
+        fields.insert("history".into(), steps.collect());
+        fields.insert("why".into(), why.to_string().into());
+    }
+    value
+}
+
+/// A row as the wire has it, and what the wire doesn't say.
 pub fn row(record: &Record) -> Value {
-    let time = |time: Option<decnet_lifecycle::Timestamp>| time.map(|time| time.to_string());
     json!({
         "id": record.id, "decky_name": record.decky, "host_uuid": record.host, "operation": record.operation,
         "status": record.status(), "error": record.failure().map(Failure::to_string),
-        "started_at": record.created_at.to_string(), "running_since": time(record.running_since()),
-        "updated_at": record.updated_at.to_string(), "completed_at": time(record.completed_at()),
-        "deadline": time(record.deadline()), "cancel_requested_at": time(record.cancel_requested_at),
+        "started_at": record.created_at.to_string(), "running_since": timed(record.running_since()),
+        "updated_at": record.updated_at.to_string(), "completed_at": timed(record.completed_at()),
+        "deadline": timed(record.deadline()), "cancel_requested_at": timed(record.cancel_requested_at),
         "key": record.key, "revision": record.revision,
     })
 }

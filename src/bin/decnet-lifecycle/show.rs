@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use decnet_lifecycle::{
-    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch,
-    history, unix_bus,
+    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, StoreError,
+    SystemClock, Watch, history, unix_bus,
 };
 use serde_json::{Value, json};
 
 use crate::args::Ls;
+use crate::client::Running;
 use crate::engines::Chosen;
 use crate::home::Home;
-use crate::output::{Output, line, row};
+use crate::output::{Output, detailed, line, row};
 use crate::{Complaint, Done};
 
 pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
@@ -25,7 +26,7 @@ pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> 
         query = query.open();
     }
     let records = pages(&*store, query, args.limit).await?;
-    out.table(&records, &Chosen::for_deployed(home)?.places(home).await?);
+    out.table(&records, &Chosen::all_places(home).await?);
     Ok(Done::Well)
 }
 
@@ -46,46 +47,45 @@ async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Reco
 }
 
 pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Complaint> {
-    let store = home.reader()?;
-    let Some(record) = store.read(&[id]).await?.pop() else {
-        return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
+    // A running master knows more of a row than the row says.
+    let value = match Running::find(home).await? {
+        Some(master) => master.get(&format!("/deckies/lifecycle/{id}")).await?,
+        None => {
+            let Some(record) = home.reader()?.read(&[id]).await?.pop() else {
+                return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
+            };
+            let why = Explanation::new(record, SystemClock::new().now());
+            detailed(why.record(), &history(why.record()), &why)
+        }
     };
-    let steps = history(&record);
-    let why = Explanation::new(record.clone(), SystemClock::new().now());
-    out.say(
-        || {
-            let mut value = row(&record);
-            if let Value::Object(fields) = &mut value {
-                let steps = steps.iter().map(|step| json!({"status": step.status, "at": step.at.to_string(), "error": step.error}));
-                fields.insert("history".into(), steps.collect());
-                fields.insert("why".into(), why.to_string().into());
-            }
-            value
-        },
-        || {
-            let host = record.host.as_ref().map_or("the master itself", |host| host.as_str());
-            let mut text = format!(
-                "{}\n  decky      {}\n  operation  {}\n  host       {host}\n  status     {}\n  why        {why}\n  history",
-                record.id, record.decky, record.operation, record.status(),
-            );
-            for step in &steps {
-                let error = step.error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
-                text.push_str(&format!("\n    {}  {}{error}", step.at, step.status));
-            }
-            text
-        },
-    );
+    out.say(|| value.clone(), || shown(&value));
     Ok(Done::Well)
+}
+
+fn shown(row: &Value) -> String {
+    let field = |name| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    let host = if field("host_uuid").is_empty() { "the master itself" } else { field("host_uuid") };
+    let mut text = format!(
+        "{}\n  decky      {}\n  operation  {}\n  host       {host}\n  status     {}\n  why        {}\n  history",
+        field("id"),
+        field("decky_name"),
+        field("operation"),
+        field("status"),
+        field("why"),
+    );
+    for step in row.get("history").and_then(Value::as_array).into_iter().flatten() {
+        let field = |name| step.get(name).and_then(Value::as_str).unwrap_or_default();
+        let error = if field("error").is_empty() { String::new() } else { format!("  {}", field("error")) };
+        text.push_str(&format!("\n    {}  {}{error}", field("at"), field("status")));
+    }
+    text
 }
 
 pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done, Complaint> {
     let store: Arc<dyn Store> = home.reader()?;
     let after = match from {
         Some(from) => Revision::new(from),
-        None => match store.changes(Revision::new(u64::MAX - 1), 1).await? {
-            Feed::Entries { head, .. } => head,
-            Feed::Compacted { oldest } => oldest,
-        },
+        None => head(&*store).await?,
     };
     let mut watch = Watch::new(store, Arc::new(SystemClock::new()), after);
     loop {
@@ -97,6 +97,14 @@ pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done,
             ),
         }
     }
+}
+
+/// The newest revision that there is.
+pub async fn head(store: &dyn Store) -> Result<Revision, StoreError> {
+    Ok(match store.changes(Revision::new(u64::MAX - 1), 1).await? {
+        Feed::Entries { head, .. } => head,
+        Feed::Compacted { oldest } => oldest,
+    })
 }
 
 pub async fn export(home: &Home) -> Result<Done, Complaint> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, Runner, SystemClock};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::client::Running;
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::Output;
@@ -16,6 +17,12 @@ async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
+    if let Some(master) = Running::find(home).await? {
+        let answer = master.post(&format!("/deckies/lifecycle/{id}/cancel"), None, String::new()).await?;
+        let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
+        out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {word}"));
+        return Ok(Done::Well);
+    }
     let runner = master(home, wait).await?;
     let (word, text) = match runner.cancel(id).await? {
         Cancelled::Ended => ("ended", "cancelled before it was started"),

@@ -6,6 +6,10 @@ use clap_complete::Shell;
 use decnet_lifecycle::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
 
+mod swarm;
+
+pub use swarm::{Hosts, Pki, Serve, Worker};
+
 /// Deploys a fleet of deckies and tracks each one to its end.
 ///
 /// Rows live in one file (lifecycle.redb) in the data directory. Exit codes:
@@ -87,6 +91,16 @@ pub enum Command {
         #[command(flatten)]
         compose: Compose,
     },
+    /// Be the master: take requests over HTTP, and workers' beats over mTLS
+    Serve(Serve),
+    /// Be a worker: take the master's dispatches, and say in beats how they ended
+    Worker(Worker),
+    /// Make certificates for a master and its workers
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Say which worker hosts there are
+    #[command(subcommand)]
+    Hosts(Hosts),
     /// Hear DECNET's bus
     #[command(subcommand)]
     Bus(Bus),

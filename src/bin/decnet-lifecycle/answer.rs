@@ -1,0 +1,70 @@
+//! Answers of our servers: JSON, and `{"detail": ..}` where something is
+//! wrong, as the original's.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use decnet_lifecycle::{AcceptError, StoreError};
+use serde_json::{Value, json};
+
+pub type Answer = Result<Response, Trouble>;
+
+/// Why there is no better answer.
+#[derive(Debug)]
+pub struct Trouble {
+    pub status: StatusCode,
+    pub detail: Value,
+}
+
+impl Trouble {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: Value::String(detail.into()) }
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        answer(self.status, &json!({"detail": self.detail}))
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<AcceptError> for Trouble {
+    fn from(error: AcceptError) -> Self {
+        let status = match &error {
+            AcceptError::Busy(_) | AcceptError::KeyTaken(_) => StatusCode::CONFLICT,
+            AcceptError::ShuttingDown | AcceptError::Store(_) | AcceptError::Refused(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+pub fn answer(status: StatusCode, value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that was read within its bound, or what is wrong with it.
+pub type Given = Result<Bytes, axum::extract::rejection::BytesRejection>;
+
+pub fn given(body: Given) -> Result<Bytes, Trouble> {
+    body.map_err(|refused| Trouble::new(refused.status(), refused.body_text()))
+}
+
+pub async fn not_found() -> Trouble {
+    Trouble::new(StatusCode::NOT_FOUND, "Not Found")
+}
+
+pub async fn wrong_method() -> Trouble {
+    Trouble::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}

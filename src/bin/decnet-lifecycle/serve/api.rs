@@ -1,0 +1,223 @@
+//! What users ask: the original's endpoints, and what a user of rows needs
+//! beside them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use decnet_lifecycle::{
+    Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap,
+    Query, Record, RequestKey, ServiceName, TeardownRequest, history,
+};
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, wrong_method};
+use crate::output::{detailed, timed};
+
+use super::{Master, feed, metrics};
+
+/// The most ids that are asked for at once.
+const MAX_IDS: usize = 200;
+
+type Shared = State<Arc<Master>>;
+
+pub fn router(master: Arc<Master>) -> Router {
+    let with_token = Router::new()
+        .route("/metrics", get(async |State(master): Shared| metrics::metrics(&master)))
+        .route("/deckies/deploy", post(deploy))
+        .route("/deckies/teardown", post(teardown_all))
+        .route("/deckies/{name}/mutate", post(mutate))
+        .route("/deckies/{name}/teardown", post(teardown))
+        .route("/deckies/lifecycle", get(rows))
+        .route("/deckies/lifecycle/feed", get(feed::feed))
+        .route("/deckies/lifecycle/{id}", get(row))
+        .route("/deckies/lifecycle/{id}/cancel", post(cancel))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(FleetConfig::MAX_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&master), token));
+    Router::new().route("/healthz", get(health)).merge(with_token).with_state(master)
+}
+
+async fn token(State(master): Shared, request: Request, next: Next) -> Response {
+    if master.token.is_in(request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "Authorization: Bearer TOKEN is asked for; the token is in serve.token in the master's data directory";
+    let mut response = Trouble::new(StatusCode::UNAUTHORIZED, detail).into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+async fn health(State(master): Shared) -> Answer {
+    master.runner.list(&Query::new().limit(1)).await?;
+    Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: HeaderMap, body: Given) -> Answer {
+    let fleet = FleetConfig::from_json(&given(body)?).map_err(|error| unprocessable(&error))?;
+    let query = query.as_deref();
+    let mode = match fleet.mode {
+        Mode::Swarm => "swarm",
+        Mode::Unihost => "unihost",
+    };
+    let mut request = DeployRequest::new(fleet).overlap(overlap(query)?);
+    let only: Vec<DeckyName> = values(query, "only")
+        .map(|name| DeckyName::parse(&name).map_err(|error| unprocessable(&error)))
+        .collect::<Result<_, _>>()?;
+    if !only.is_empty() {
+        request = request.only(only);
+    }
+    if let Some(key) = key(&headers)? {
+        request = request.key(key);
+    }
+    let ids = run(master.runner.accept_deploy(request).await?);
+    let message = format!("{} deckies are being deployed", ids.len());
+    Ok(answer(StatusCode::ACCEPTED, &json!({"message": message, "mode": mode, "lifecycle_ids": ids})))
+}
+
+async fn mutate(
+    State(master): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Given,
+) -> Answer {
+    let decky = DeckyName::parse(&name).map_err(|error| unprocessable(&error))?;
+    let services = services(&given(body)?)?;
+    let fleet = deployed(&master).await?;
+    let mut request = MutateRequest::new(fleet, decky, services).overlap(overlap(query.as_deref())?);
+    if let Some(key) = key(&headers)? {
+        request = request.key(key);
+    }
+    let ids = run(master.runner.accept_mutate(request).await?);
+    Ok(answer(StatusCode::ACCEPTED, &json!({"lifecycle_ids": ids})))
+}
+
+async fn teardown(master: Shared, Path(name): Path<String>, query: RawQuery, headers: HeaderMap) -> Answer {
+    let decky = DeckyName::parse(&name).map_err(|error| unprocessable(&error))?;
+    take_down(&master, Some(decky), query, &headers).await
+}
+
+async fn teardown_all(master: Shared, query: RawQuery, headers: HeaderMap) -> Answer {
+    take_down(&master, None, query, &headers).await
+}
+
+async fn take_down(
+    master: &Master,
+    decky: Option<DeckyName>,
+    RawQuery(query): RawQuery,
+    headers: &HeaderMap,
+) -> Answer {
+    let fleet = deployed(master).await?;
+    let deckies: BTreeSet<DeckyName> = match decky {
+        Some(decky) => BTreeSet::from([decky]),
+        None => fleet.names().cloned().collect(),
+    };
+    let mut request = TeardownRequest::new(fleet, deckies).overlap(overlap(query.as_deref())?);
+    if let Some(key) = key(headers)? {
+        request = request.key(key);
+    }
+    let ids = run(master.runner.accept_teardown(request).await?);
+    Ok(answer(StatusCode::ACCEPTED, &json!({"lifecycle_ids": ids})))
+}
+
+/// `?ids=a&ids=b`: the original's rows, field by field.
+async fn rows(State(master): Shared, RawQuery(query): RawQuery) -> Answer {
+    let ids: Vec<LifecycleId> = values(query.as_deref(), "ids")
+        .map(|id| id.parse().map_err(|error| unprocessable(&error)))
+        .collect::<Result<_, _>>()?;
+    if ids.is_empty() || ids.len() > MAX_IDS {
+        return Err(unprocessable(&format!(
+            "ids: give 1 to {MAX_IDS} of them, as ids=..&ids=..; there are {}",
+            ids.len()
+        )));
+    }
+    let rows = master.runner.get(&ids).await?;
+    Ok(answer(StatusCode::OK, &json!({"rows": rows.iter().map(wire_row).collect::<Vec<_>>()})))
+}
+
+fn wire_row(row: &Record) -> Value {
+    json!({
+        "id": row.id, "decky_name": row.decky, "host_uuid": row.host, "operation": row.operation,
+        "status": row.status(), "error": row.failure().map(ToString::to_string),
+        "started_at": row.created_at.to_string(), "updated_at": row.updated_at.to_string(),
+        "completed_at": timed(row.completed_at()),
+    })
+}
+
+/// One row with all that is known of it.
+async fn row(State(master): Shared, Path(id): Path<String>) -> Answer {
+    let id = id.parse().map_err(|error| unprocessable(&error))?;
+    let Some(why) = master.runner.explain(id).await? else { return Err(no_row(id)) };
+    Ok(answer(StatusCode::OK, &detailed(why.record(), &history(why.record()), &why)))
+}
+
+async fn cancel(State(master): Shared, Path(id): Path<String>) -> Answer {
+    let id: LifecycleId = id.parse().map_err(|error| unprocessable(&error))?;
+    let (status, outcome) = match master.runner.cancel(id).await? {
+        Cancelled::Ended => (StatusCode::OK, "ended"),
+        Cancelled::AlreadyClosed => (StatusCode::OK, "closed"),
+        Cancelled::Unknown => return Err(no_row(id)),
+        _ => (StatusCode::ACCEPTED, "requested"),
+    };
+    Ok(answer(status, &json!({"id": id, "outcome": outcome})))
+}
+
+/// Starts the work; the rows are durable.
+fn run(accepted: Accepted) -> Vec<LifecycleId> {
+    let ids = accepted.ids().values().copied().collect();
+    tokio::spawn(accepted.run());
+    ids
+}
+
+async fn deployed(master: &Master) -> Result<FleetConfig, Trouble> {
+    let nothing = || unprocessable(&"nothing is deployed; deploy a fleet first");
+    master.deployed().await?.ok_or_else(nothing)
+}
+
+fn services(body: &[u8]) -> Result<Vec<ServiceName>, Trouble> {
+    let wrong = || unprocessable(&r#"write {"services": ["ssh", ..]}"#);
+    let value: Value = serde_json::from_slice(body).map_err(|_| wrong())?;
+    let names = value.get("services").and_then(Value::as_array).ok_or_else(wrong)?;
+    names
+        .iter()
+        .map(|name| {
+            ServiceName::parse(name.as_str().ok_or_else(wrong)?).map_err(|error| unprocessable(&error))
+        })
+        .collect()
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Trouble> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().map_err(|error| unprocessable(&error))?;
+    RequestKey::parse(key).map(Some).map_err(|error| unprocessable(&error))
+}
+
+fn overlap(query: Option<&str>) -> Result<Overlap, Trouble> {
+    match values(query, "supersede").last().as_deref() {
+        None | Some("false" | "0") => Ok(Overlap::Reject),
+        Some("true" | "1" | "") => Ok(Overlap::Supersede),
+        Some(_) => Err(unprocessable(&"supersede is true or false")),
+    }
+}
+
+/// The values of a field of the query, in order.
+pub fn values<'a>(query: Option<&'a str>, field: &'a str) -> impl Iterator<Item = String> + 'a {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(move |(name, _)| name == field)
+        .map(|(_, value)| value.into_owned())
+}
+
+fn unprocessable(what: &dyn std::fmt::Display) -> Trouble {
+    Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, what.to_string())
+}
+
+fn no_row(id: LifecycleId) -> Trouble {
+    Trouble::new(StatusCode::NOT_FOUND, format!("there is no row {id}"))
+}

@@ -1,0 +1,164 @@
+//! The master as a server: requests over HTTP, workers' beats over mTLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
+use decnet_lifecycle::unix_bus::{self, UnixBus};
+use decnet_lifecycle::{Deadlines, FileFleetState, FleetState as _, HostsFile, NoProgress, Runner, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::args;
+use crate::engines::Chosen;
+use crate::home::{Home, Make};
+use crate::net::{Server, stop_signal};
+use crate::output::Output;
+use crate::{Complaint, Done};
+
+mod api;
+mod feed;
+mod metrics;
+mod swarm;
+mod token;
+
+pub use token::Token;
+
+/// Events that wait for the bus at most.
+const BUS_CAPACITY: usize = 4_096;
+/// For a request to come and to be answered.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// What handlers need.
+pub struct Master {
+    runner: Runner,
+    store: Arc<dyn Store>,
+    fleet_state: FileFleetState,
+    hosts: Arc<HostsFile>,
+    token: Token,
+    stop: watch::Receiver<bool>,
+    beats: AtomicU64,
+    beats_refused: AtomicU64,
+}
+
+/// Where a running master is, for the commands beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub pid: u32,
+    pub api: SocketAddr,
+    pub swarm: Option<SocketAddr>,
+}
+
+pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done, Complaint> {
+    if !args.listen.ip().is_loopback() && !args.expose {
+        return Err(Complaint(format!(
+            "{} is not loopback, and the API is plain HTTP; put a TLS proxy before it, or say --expose",
+            args.listen
+        )));
+    }
+    let store = home.writer(Make::IfMissing, false).await?;
+    let chosen = Chosen::for_staying(home, args.local.engine, &args.local.compose).await?;
+    let hosts = Arc::new(HostsFile::new(home.hosts_path()));
+    let identity = identity(home, &args)?;
+    let stop = stop_signal()?;
+
+    let mut deadlines = Deadlines::default();
+    deadlines.queue = args.deadlines.queue;
+    deadlines.run = args.deadlines.run;
+    deadlines.silence = args.deadlines.silence;
+    deadlines.unknown = args.deadlines.unknown;
+    let bus = args.bus.unwrap_or_else(unix_bus::default_socket);
+    let mut builder = home
+        .runner_builder(store.clone(), &chosen, Arc::new(NoProgress))
+        .deadlines(deadlines)
+        .sweep_every(args.deadlines.sweep_every)
+        .keep_closed(args.keep_closed)
+        .bus(Arc::new(UnixBus::new(bus, "decnet-lifecycle", BUS_CAPACITY)));
+    if let Some(identity) = &identity {
+        let versions = if args.tls12 { TlsVersions::Also12 } else { TlsVersions::Only13 };
+        let agents = HttpsAgents::new(identity.clone()).tls(versions);
+        builder = builder.swarm(Arc::new(agents), hosts.clone());
+    }
+    let runner = builder.build()?;
+    let recovered = runner.recover().await?;
+
+    let master = Arc::new(Master {
+        runner: runner.clone(),
+        store: store.clone(),
+        fleet_state: home.fleet_state(&chosen),
+        hosts,
+        token: Token::load(&home.token_path())?,
+        stop: stop.clone(),
+        beats: AtomicU64::new(0),
+        beats_refused: AtomicU64::new(0),
+    });
+    let api = Server::bind(args.listen, None, REQUEST).await?;
+    let swarm = match &identity {
+        Some(identity) => Some(Server::bind(args.swarm, Some(identity.server_config()?), REQUEST).await?),
+        None => None,
+    };
+    let place = Place {
+        pid: std::process::id(),
+        api: api.address()?,
+        swarm: swarm.as_ref().map(Server::address).transpose()?,
+    };
+    crate::home::replace(&home.place_path(), &serde_json::to_vec(&place)?)?;
+    announce(out, &place, &chosen, recovered.failed);
+
+    let maintained = tokio::spawn({
+        let runner = runner.clone();
+        async move { runner.maintain().await }
+    });
+    let swarm =
+        swarm.map(|server| tokio::spawn(server.run(swarm::router(Arc::clone(&master)), stop.clone())));
+    api.run(api::router(Arc::clone(&master)), stop).await;
+    if let Some(swarm) = swarm {
+        let _ = swarm.await;
+    }
+    let left = runner.shutdown(args.local.grace).await;
+    maintained.abort();
+    let _ = std::fs::remove_file(home.place_path());
+    out.say(
+        || json!({"event": "stopped", "left": left}),
+        || match left {
+            0 => "stopped; rows that workers are at work on stay open".to_owned(),
+            left => format!("stopped; {left} row(s) did not end in time, the next start fails them"),
+        },
+    );
+    Ok(Done::Well)
+}
+
+impl Master {
+    /// The fleet as deployed.
+    async fn deployed(&self) -> Result<Option<decnet_lifecycle::FleetConfig>, crate::answer::Trouble> {
+        self.fleet_state.load().await.map_err(|error| {
+            crate::answer::Trouble::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        })
+    }
+}
+
+/// The master's own bundle; none if there is none and none was asked for.
+fn identity(home: &Home, args: &args::Serve) -> Result<Option<Identity>, Complaint> {
+    let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join("master"));
+    if args.bundle.is_none() && !bundle.exists() {
+        eprintln!("note: no swarm, for there is no bundle at {}; `pki init` makes one", bundle.display());
+        return Ok(None);
+    }
+    Ok(Some(Identity::load(&bundle)?))
+}
+
+fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize) {
+    if failed > 0 {
+        eprintln!("note: {failed} row(s) that an earlier master left open have been failed");
+    }
+    out.say(
+        || json!({"event": "serving", "pid": place.pid, "api": place.api, "swarm": place.swarm, "engine": chosen.name()}),
+        || {
+            let swarm = place.swarm.map_or("no swarm".to_owned(), |swarm| format!("beats on {swarm}"));
+            format!("master: API on {}, {swarm}, engine {}; Ctrl-C stops it", place.api, chosen.name())
+        },
+    );
+}

@@ -1,0 +1,110 @@
+//! What a master asks a worker: the original's agent, over mTLS.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
+use decnet_lifecycle::{Accepted, DeckyName, Engine, Failure, Fingerprint, LifecycleId, Status};
+use serde_json::json;
+
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, wrong_method};
+use crate::net::PeerCertificate;
+
+#[derive(Clone)]
+pub struct Agent {
+    pub worker: Worker,
+    pub engine: Arc<dyn Engine>,
+    /// The one certificate that may ask, if that is known.
+    pub master_pin: Option<Fingerprint>,
+}
+
+pub fn router(agent: Agent) -> Router {
+    Router::new()
+        .route("/health", get(async || answer(StatusCode::OK, &json!({"status": "ok"}))))
+        .route("/status", get(status))
+        .route("/deploy", post(deploy))
+        .route("/mutate", post(mutate))
+        .route("/teardown", post(teardown))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(DeployDispatch::MAX_BYTES))
+        .layer(from_fn_with_state(agent.clone(), only_the_master))
+        .with_state(agent)
+}
+
+async fn only_the_master(State(agent): State<Agent>, request: Request, next: Next) -> Response {
+    let Some(pin) = agent.master_pin else { return next.run(request).await };
+    match request.extensions().get::<PeerCertificate>() {
+        Some(PeerCertificate(shown)) if Fingerprint::of(shown) == pin => next.run(request).await,
+        _ => {
+            let detail = "the certificate is not the master's that this worker was told of";
+            Trouble::new(StatusCode::FORBIDDEN, detail).into_response()
+        }
+    }
+}
+
+async fn status(State(agent): State<Agent>) -> Response {
+    answer(StatusCode::OK, &agent.worker.status().await)
+}
+
+async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
+    let dispatch = DeployDispatch::from_json(&given(body)?).map_err(wrong_body)?;
+    let deckies: Vec<DeckyName> = if dispatch.dry_run == DryRun::Yes {
+        agent.engine.check(&dispatch.config).map_err(|problems| unfit(&problems))?;
+        dispatch.config.names().cloned().collect()
+    } else {
+        let accepted = agent.worker.deploy(dispatch).await?;
+        let deckies = accepted.ids().keys().cloned().collect();
+        start(accepted);
+        deckies
+    };
+    Ok(answer(StatusCode::ACCEPTED, &json!({"status": "accepted", "deckies": deckies})))
+}
+
+async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
+    let dispatch = MutateDispatch::from_json(&given(body)?).map_err(wrong_body)?;
+    let (decky, services) = (dispatch.decky.clone(), dispatch.services.clone());
+    let (code, word) = match dispatch.dry_run {
+        DryRun::Yes => (StatusCode::OK, "dry_run"),
+        DryRun::No => {
+            start(agent.worker.mutate(dispatch).await?);
+            (StatusCode::ACCEPTED, "accepted")
+        }
+    };
+    Ok(answer(code, &json!({"status": word, "decky_id": decky, "services": services})))
+}
+
+async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
+    let dispatch = TeardownDispatch::from_json(&given(body)?).map_err(wrong_body)?;
+    let decky = dispatch.decky.clone();
+    let accepted = agent.worker.teardown(dispatch).await?;
+    let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
+    // It goes on if the master hangs up.
+    start(accepted);
+    let rows = agent.worker.runner().wait(&ids).await?;
+    match rows.iter().find(|row| row.status() != Status::Succeeded) {
+        None => Ok(answer(StatusCode::OK, &json!({"status": "torn_down", "decky_id": decky}))),
+        Some(row) => {
+            let detail = row.failure().map(Failure::to_string).unwrap_or_default();
+            Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
+        }
+    }
+}
+
+fn start(accepted: Accepted) {
+    tokio::spawn(accepted.run());
+}
+
+fn wrong_body(error: BodyError) -> Trouble {
+    let detail = error.to_json().get("detail").cloned().unwrap_or_default();
+    Trouble { status: StatusCode::UNPROCESSABLE_ENTITY, detail }
+}
+
+fn unfit(problems: &dyn std::fmt::Display) -> Trouble {
+    Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, problems.to_string())
+}
