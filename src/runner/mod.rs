@@ -174,7 +174,8 @@ impl Runner {
             return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
         }
         let services: &[_] = if let Job::Mutate { services } = &job { services } else { &[] };
-        let key = claim(terms.key.as_ref(), operation.as_str(), &fleet, &deckies, services);
+        let asked = (operation == Operation::Deploy).then_some(&fleet);
+        let key = claim(terms.key.as_ref(), operation.as_str(), asked, &deckies, services);
         let host_of = |decky| match fleet.mode {
             Mode::Swarm => configs.get(decky).and_then(|config| config.host_uuid.clone()),
             Mode::Unihost => None,

@@ -100,18 +100,20 @@ impl TeardownRequest {
     }
 }
 
-/// The claim on a key: the key, and a hash of all that was asked.
+/// The claim on a key: the key, and a hash of all that was asked. The fleet
+/// is part of what a deploy asks for, and else only what the deckies are in:
+/// a mutate changes it, and is the same request when it is asked again.
 pub(super) fn claim(
     key: Option<&RequestKey>,
     operation: &str,
-    fleet: &FleetConfig,
+    fleet: Option<&FleetConfig>,
     deckies: &BTreeSet<DeckyName>,
     services: &[ServiceName],
 ) -> Option<KeyClaim> {
     let key = key?.clone();
     let mut hash = Sha256::new();
     // Each part ends with a byte that none of them holds.
-    for part in [operation, &fleet.to_json()] {
+    for part in [operation, &fleet.map(FleetConfig::to_json).unwrap_or_default()] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }

@@ -146,7 +146,7 @@ async fn drive(
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(64 << 10);
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER.min(request)).max_buf_size(64 << 10);
     let stream = TokioIo::new(Impatient { stream, waits: None });
     let mut connection = std::pin::pin!(server.serve_connection(stream, service));
     let ended = tokio::select! {

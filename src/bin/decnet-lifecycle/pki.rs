@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 use serde_json::json;
 
 use crate::args::Pki;
@@ -109,8 +110,10 @@ impl Place {
             |error: rcgen::Error| Complaint(format!("the CA in {} can't issue: {error}", self.dir.display()));
         let ca_key = KeyPair::from_pem(&ca_key).map_err(unfit)?;
         let issuer = Issuer::from_ca_cert_pem(&ca, ca_key).map_err(unfit)?;
-        let mut params = CertificateParams::new(san)
-            .map_err(|error| Complaint(format!("--san: {error}; give DNS names and IP addresses")))?;
+        if let Some(odd) = san.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+            return Err(Complaint(format!("--san: {odd:?} is neither a DNS name nor an IP address")));
+        }
+        let mut params = CertificateParams::new(san)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // Each side calls, and is called.

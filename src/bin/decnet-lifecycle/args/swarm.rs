@@ -21,6 +21,9 @@ pub struct Serve {
     /// The master's certificate, key and CA [default: pki/master in the data directory]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
+    /// How long a request may take to come and to be answered
+    #[arg(long, value_name = "AGE", default_value = "60s", value_parser = age)]
+    pub request_timeout: Duration,
     /// Speak TLS 1.2 with agents that can't do better
     #[arg(long)]
     pub tls12: bool,

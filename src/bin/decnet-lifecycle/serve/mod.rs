@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
@@ -29,8 +28,6 @@ pub use token::Token;
 
 /// Events that wait for the bus at most.
 const BUS_CAPACITY: usize = 4_096;
-/// For a request to come and to be answered.
-const REQUEST: Duration = Duration::from_secs(60);
 
 /// What handlers need.
 pub struct Master {
@@ -95,9 +92,11 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         beats: AtomicU64::new(0),
         beats_refused: AtomicU64::new(0),
     });
-    let api = Server::bind(args.listen, None, REQUEST).await?;
+    let api = Server::bind(args.listen, None, args.request_timeout).await?;
     let swarm = match &identity {
-        Some(identity) => Some(Server::bind(args.swarm, Some(identity.server_config()?), REQUEST).await?),
+        Some(identity) => {
+            Some(Server::bind(args.swarm, Some(identity.server_config()?), args.request_timeout).await?)
+        }
         None => None,
     };
     let place = Place {
