@@ -114,8 +114,16 @@ async fn call(context: &Context, id: &HostId, message: &Message, started: &Start
     };
     let first = once(context, &host, message, started).await;
     let last = match first {
-        Err(Fault::Agent(AgentError::Unconfirmed { .. })) if context.heard.has_named_rows(id) => {
-            once(context, &host, message, started).await
+        Err(Fault::Agent(unconfirmed @ AgentError::Unconfirmed { .. }))
+            if context.heard.has_named_rows(id) =>
+        {
+            match once(context, &host, message, started).await {
+                // That the second call did not arrive says nothing of the first.
+                Err(Fault::Agent(
+                    AgentError::Unreachable { .. } | AgentError::Tls { .. } | AgentError::WrongPin { .. },
+                )) => Err(Fault::Agent(unconfirmed)),
+                other => other,
+            }
         }
         other => other,
     };

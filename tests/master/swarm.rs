@@ -67,6 +67,18 @@ fn a_call_that_may_have_arrived_is_sent_again_with_the_same_ids() {
     assert_eq!(calls[1], calls[2]);
 }
 
+/// That the second call finds nobody says nothing of the first.
+#[test]
+fn a_call_that_may_have_arrived_is_told_as_such_whatever_the_second_finds() {
+    let world = World::new();
+    world.hears_an_id_from("w1");
+    let lost = AgentError::Unconfirmed { reason: "connection reset".into() };
+    let gone = AgentError::Unreachable { reason: "connection refused".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost), AgentScript::Fail(gone)]);
+    let told = world.told(&world.deployed(fleet(&["w1"])));
+    assert!(told[0].ends_with("the worker may have got it: connection reset"), "{told:?}");
+}
+
 /// Found by the simulation: an agent that does not look at ids runs a second
 /// operation, whose word then ends a later row.
 #[test]
