@@ -12,22 +12,27 @@ mod master;
 mod store;
 #[path = "../../tests/toy/mod.rs"]
 mod toy;
+mod wire;
 
 pub use compose::compose;
 pub use database::database;
 pub use master::{deltas, strategies};
 pub use store::store;
+pub use wire::{answer, beat, dispatch};
 
 /// What a target does with its bytes.
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 9] = [
+pub const ALL: [(&str, Body); 12] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
     ("compose", compose),
     ("frame", frame),
+    ("beat", beat),
+    ("dispatch", dispatch),
+    ("answer", answer),
     ("deltas", deltas),
     ("strategies", strategies),
     ("store", store),
