@@ -1,5 +1,5 @@
 //! Measures what the documentation says of speed, as ratios within one run,
-//! and prints it as Markdown: `cargo bench --features testkit --bench report`.
+//! and prints it as Markdown: `cargo bench --features cli,testkit --bench report`.
 
 mod compose;
 mod deploy;
@@ -8,6 +8,7 @@ mod files;
 mod journal;
 mod reads;
 mod rows;
+mod swarm;
 
 use std::time::{Duration, Instant};
 
@@ -18,15 +19,16 @@ fn main() {
     // `--test` is what `cargo test --benches` asks for: a look that it runs.
     let quick = std::env::args().any(|argument| argument == "--test") || std::env::var_os("QUICK").is_some();
     println!("# Measurements\n");
-    println!("`cargo bench --features testkit --bench report > docs/MEASUREMENTS.md`\n");
+    println!("`cargo bench --features cli,testkit --bench report > docs/MEASUREMENTS.md`\n");
     println!(
         "{} cores; files in the system's temporary directory. Times are this machine's, the ratios are what to look at.\n",
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
     );
-    let parts: [(&str, Report); 5] = [
+    let parts: [(&str, Report); 6] = [
         ("journal", journal::report),
         ("deploy", deploy::report),
         ("dispatch", dispatch::report),
+        ("swarm", swarm::report),
         ("reads", reads::report),
         ("compose", compose::report),
     ];
