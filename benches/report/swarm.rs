@@ -219,7 +219,10 @@ fn send(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) {
         r#"{{"host_uuid":"{host}","agent_version":"1","status":{{"deployed":false,"deckies":[]}},"open_rows":[]}}"#
     );
     let conn = ClientConnection::new(Arc::clone(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
-    let mut tls = StreamOwned::new(conn, TcpStream::connect(address).unwrap());
+    let stream = TcpStream::connect(address).unwrap();
+    // As the worker's own client does.
+    stream.set_nodelay(true).unwrap();
+    let mut tls = StreamOwned::new(conn, stream);
     let request = format!(
         "POST /swarm/heartbeat HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()

@@ -218,5 +218,7 @@ pub fn connect_tls(
     };
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let conn = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(conn, TcpStream::connect(address).unwrap())
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    StreamOwned::new(conn, stream)
 }
