@@ -22,6 +22,9 @@ const EARLIER_ROWS: usize = 32;
 
 /// Takes a beat: its deltas, which rows it knows, what runs there.
 pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
+    if !beat.known_rows.are_named() {
+        context.heard.names_no_rows(host);
+    }
     let deltas: Vec<Delta> = beat.deltas.iter().flatten().cloned().collect();
     let mut judged = apply(context, host, &deltas, &beat.status).await?.into_iter();
     let verdicts = beat.deltas.iter().map(|delta| match delta {
@@ -61,7 +64,8 @@ pub(crate) async fn apply(
     status: &WorkerStatus,
 ) -> Result<Vec<Verdict>, StoreError> {
     context.heard.note(host, context.clock.monotonic());
-    let taken = deltas.get(..context.limits.deltas.min(deltas.len())).unwrap_or_default();
+    let most = context.limits.deltas.max(Beat::MAX_DELTAS).min(deltas.len());
+    let taken = deltas.get(..most).unwrap_or_default();
     let mut found = Found::read(context, host, taken).await?;
     let mut verdicts = vec![Verdict::Malformed; deltas.len()];
     let mut places = Vec::new();
@@ -86,15 +90,19 @@ pub(crate) async fn apply(
         }
     }
     let mut failed = None;
-    let mut mutated = Vec::new();
+    let (mut mutated, mut gone) = (Vec::new(), Vec::new());
     for (place, answer) in places.into_iter().zip(context.journal.commit_intents(ends).await) {
         let word = match answer {
             Ok(row) => {
                 let services = context.heard.ended(host, row.id);
-                if row.operation == Operation::Mutate && row.status() == Status::Succeeded {
-                    // After a restart of the master only the worker knows.
-                    let services = services.or_else(|| status.deckies.get(&row.decky).cloned());
-                    mutated.extend(services.map(|services| (row.decky, services)));
+                match (row.operation, row.status()) {
+                    (Operation::Mutate, Status::Succeeded) => {
+                        // After a restart of the master only the worker knows.
+                        let services = services.or_else(|| status.deckies.get(&row.decky).cloned());
+                        mutated.extend(services.map(|services| (row.decky, services)));
+                    }
+                    (Operation::Teardown, Status::Succeeded) => gone.push(row.decky),
+                    _ => {}
                 }
                 Verdict::Applied
             }
@@ -115,6 +123,11 @@ pub(crate) async fn apply(
         }
     }
     context.keep_services(&mutated).await;
+    if !gone.is_empty()
+        && let Err(failure) = context.keep_torn_down(&gone).await
+    {
+        log::error!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "workers' teardowns were not kept");
+    }
     // Without a verdict the worker sends the delta again, which is harmless.
     failed.map_or(Ok(verdicts), Err)
 }
@@ -214,8 +227,11 @@ impl Found {
             old.id != row.id
                 && old.running_since().is_some()
                 && old.completed_at().is_some_and(|at| now.since(at) < patience)
-                // An agent that refused has no work whose word could come.
-                && old.failure().map(Failure::kind) != Some(FailureKind::Rejected)
+                // Of work that was refused or never arrived no word can come.
+                && !matches!(
+                    old.failure().map(Failure::kind),
+                    Some(FailureKind::Rejected | FailureKind::Unreachable)
+                )
                 && !is_newer(delta, old)
         }))
     }

@@ -1,11 +1,15 @@
 //! Ends what nobody else ends: recover at start, sweep by deadline, prune.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::journal::CommitError;
 use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Status};
 use crate::store::{Cursor, Query, StoreError};
 use crate::strategy::Context;
+
+/// How often more a row is looked for whose insert may still be under way.
+const LOOKS: u8 = 3;
 
 /// What a sweep or a recovery did.
 ///
@@ -59,17 +63,22 @@ async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
 /// Fails rows whose future was dropped before its end, unless a worker has
 /// the work.
 async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
-    let ids = context.active.take_dropped();
-    if ids.is_empty() {
+    let dropped = context.active.take_dropped();
+    if dropped.is_empty() {
         return Ok(());
     }
+    let ids: Vec<LifecycleId> = dropped.iter().map(|(id, _)| *id).collect();
     let rows = match context.journal.store().read(&ids).await {
         Ok(rows) => rows,
         Err(error) => {
-            context.active.put_back_dropped(ids);
+            context.active.put_back_dropped(dropped);
             return Err(error);
         }
     };
+    // An insert whose future was dropped may land after this look.
+    let found: BTreeSet<LifecycleId> = rows.iter().map(|row| row.id).collect();
+    let missing = dropped.into_iter().filter(|(id, looks)| !found.contains(id) && *looks < LOOKS);
+    context.active.put_back_dropped(missing.map(|(id, looks)| (id, looks + 1)));
     let stranded = |row: &Record| row.status() == Status::Pending || row.host.is_none();
     let rows: Vec<Record> = rows.into_iter().filter(|row| row.is_open() && stranded(row)).collect();
     let why = |_: &Record| {
@@ -78,7 +87,7 @@ async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError>
     let ids: Vec<LifecycleId> = rows.iter().map(|row| row.id).collect();
     let done = fail_some(context, rows, why).await;
     if done.left > 0 {
-        context.active.put_back_dropped(ids);
+        context.active.put_back_dropped(ids.into_iter().map(|id| (id, 0)));
     }
     swept.failed += done.failed;
     swept.left += done.left;

@@ -10,7 +10,7 @@ use super::scrub::scrub;
 pub enum FailureKind {
     /// The engine said no, or gave no evidence of success.
     Engine,
-    /// The work never reached the worker, or nobody knows whether it did.
+    /// Nobody knows whether the work reached the worker.
     Dispatch,
     /// The worker's agent understood the work and refused it.
     Rejected,
@@ -30,6 +30,8 @@ pub enum FailureKind {
     Reported,
     /// The future that drove the row was dropped before its end.
     Abandoned,
+    /// The work never reached the worker.
+    Unreachable,
 }
 
 impl FailureKind {
@@ -48,6 +50,7 @@ impl FailureKind {
             Self::Panic => "Panic",
             Self::Reported => "Reported",
             Self::Abandoned => "Abandoned",
+            Self::Unreachable => "Unreachable",
         }
     }
 }

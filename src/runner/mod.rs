@@ -12,7 +12,7 @@ use crate::heartbeat;
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record,
-    Revision, Timestamp,
+    Revision, Status, Timestamp,
 };
 use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
 use crate::strategy::{self, Context, Job};
@@ -265,7 +265,9 @@ impl Runner {
     /// lost. Gives the answer for a worker that names rows.
     ///
     /// `host` is who the caller has authenticated, never what the body says.
-    /// Cancel-safe: what was not committed is sent again by the worker.
+    /// Dropping it loses no row's end: what was not committed is sent again by
+    /// the worker. The fleet's state may then miss what was committed, so a
+    /// server whose clients may hang up spawns it.
     ///
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
@@ -381,7 +383,14 @@ impl Runner {
                 match context.journal.commit(row.fail(failure, context.clock.now())).await {
                     Ok(_) => Cancelled::Ended,
                     // It was started in between: then it is asked to stop.
-                    Err(_) => Cancelled::Requested,
+                    Err(_) => {
+                        for row in self.get(&[id]).await? {
+                            if let (Status::Running, Some(host)) = (row.status(), &row.host) {
+                                context.heard.ask_to_stop(host, id);
+                            }
+                        }
+                        Cancelled::Requested
+                    }
                 }
             }
             AnyLifecycle::Running(row) => {

@@ -142,6 +142,11 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    #[cfg(feature = "worker")]
+    pub(crate) const fn nothing() -> Self {
+        Self { ids: BTreeMap::new(), superseded: Vec::new(), work: None }
+    }
+
     /// The row of each decky.
     #[must_use]
     pub const fn ids(&self) -> &BTreeMap<DeckyName, LifecycleId> {

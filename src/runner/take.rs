@@ -31,7 +31,9 @@ impl Runner {
         let named: Vec<LifecycleId> = taking.rows.values().flatten().copied().collect();
         let known: BTreeSet<LifecycleId> = self.get(&named).await?.iter().map(|row| row.id).collect();
         let now = context.deadline_base();
-        let terms = Terms { overlap: Overlap::Supersede, key: None };
+        // What is known to fail takes nothing over.
+        let overlap = if matches!(taking.job, Job::Fail(_)) { Overlap::Allow } else { Overlap::Supersede };
+        let terms = Terms { overlap, key: None };
         let mut ids = BTreeMap::new();
         let mut inserts: Vec<Insert> = Vec::new();
         for (decky, id) in taking.rows {

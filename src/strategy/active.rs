@@ -17,8 +17,9 @@ pub(crate) struct Active {
 #[derive(Debug, Default)]
 struct Rows {
     driven: BTreeMap<LifecycleId, (CancelToken, Stage)>,
-    /// Rows whose future was dropped before its end; the sweep looks at them.
-    dropped: Vec<LifecycleId>,
+    /// Rows whose future was dropped before its end, and how often the sweep
+    /// has looked for each.
+    dropped: Vec<(LifecycleId, u8)>,
     closing: bool,
 }
 
@@ -78,11 +79,11 @@ impl Active {
         }
     }
 
-    pub(crate) fn take_dropped(&self) -> Vec<LifecycleId> {
+    pub(crate) fn take_dropped(&self) -> Vec<(LifecycleId, u8)> {
         std::mem::take(&mut self.lock().dropped)
     }
 
-    pub(crate) fn put_back_dropped(&self, ids: impl IntoIterator<Item = LifecycleId>) {
+    pub(crate) fn put_back_dropped(&self, ids: impl IntoIterator<Item = (LifecycleId, u8)>) {
         self.lock().dropped.extend(ids);
     }
 
@@ -130,7 +131,7 @@ impl Drop for Guard {
             rows.driven.remove(id);
         }
         if !self.finished {
-            rows.dropped.extend(&self.ids);
+            rows.dropped.extend(self.ids.iter().map(|id| (*id, 0)));
         }
         drop(rows);
         self.active.changed.notify(usize::MAX);

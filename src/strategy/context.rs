@@ -77,7 +77,7 @@ pub struct Limits {
     /// Agent calls under way at once, over all hosts: 128. Each host gets one
     /// at a time.
     pub dispatches: usize,
-    /// Deltas taken from one beat: 512.
+    /// Deltas taken in one go: 512, and no fewer, for a beat may hold as many.
     pub deltas: usize,
 }
 

@@ -68,7 +68,7 @@ impl Context {
     }
 
     /// These deckies are gone.
-    pub(super) async fn keep_torn_down(&self, deckies: &[DeckyName]) -> Result<(), Failure> {
+    pub(crate) async fn keep_torn_down(&self, deckies: &[DeckyName]) -> Result<(), Failure> {
         let _turn = self.state_gate.lock().await;
         let Some(mut fleet) = self.fleet_state.load().await.map_err(failed)? else {
             return Ok(());

@@ -53,6 +53,14 @@ impl Heard {
         self.lock().entry(host.clone()).or_default().names_rows = true;
     }
 
+    /// The host beats as one that names no rows; another program may have
+    /// taken its place.
+    pub(crate) fn names_no_rows(&self, host: &HostId) {
+        if let Some(worker) = self.lock().get_mut(host) {
+            worker.names_rows = false;
+        }
+    }
+
     /// Whether the host is known to name rows.
     pub(crate) fn has_named_rows(&self, host: &HostId) -> bool {
         self.lock().get(host).is_some_and(|worker| worker.names_rows)

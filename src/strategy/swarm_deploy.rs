@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, fleet: &Arc<FleetConfig>, rows: Rows)
 async fn shard(context: &Context, fleet: Option<FleetConfig>, host: HostId, rows: Rows) {
     let Some(config) = fleet else {
         let failure =
-            Failure::new(FailureKind::Dispatch, &format!("the fleet has no deckies on host {host}"));
+            Failure::new(FailureKind::Unreachable, &format!("the fleet has no deckies on host {host}"));
         return ending::fail_pending(context, rows.into_values().collect(), &failure).await;
     };
     let message = Message::Deploy(Arc::new(config));

@@ -62,7 +62,8 @@ pub(super) async fn beat(shared: &Shared) -> Result<OutgoingBeat, StoreError> {
         before = entry.revision;
     }
     known.retain(|id| !id.is_unnamed());
-    let known = (known.len() <= Beat::MAX_KNOWN_ROWS).then_some(known);
+    // Those that have ended further on in the feed are known too.
+    let known = (is_last && known.len() <= Beat::MAX_KNOWN_ROWS).then_some(known);
     let count = deltas.len();
     let mut body = json!({
         "host_uuid": shared.host,

@@ -151,7 +151,11 @@ impl Worker {
 
     /// Takes a deploy: it is durable when this returns. An id that was taken
     /// before is not taken again; a newer operation on a decky takes over from
-    /// the one that is open there.
+    /// the one that is open there. Of a dry run nothing is taken, and there is
+    /// nothing to run.
+    ///
+    /// A server whose clients may hang up spawns this together with the work:
+    /// what was taken and never run fails.
     ///
     /// # Errors
     /// [`AcceptError`]; nothing was taken.

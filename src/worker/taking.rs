@@ -6,7 +6,7 @@ use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId, Operation};
 use crate::runner::{AcceptError, Accepted, Taking};
 use crate::strategy::Job;
 
-use super::{DeployDispatch, MutateDispatch, Shared, TeardownDispatch};
+use super::{DeployDispatch, DryRun, MutateDispatch, Shared, TeardownDispatch};
 
 pub(super) async fn deploy(shared: &Arc<Shared>, dispatch: DeployDispatch) -> Result<Accepted, AcceptError> {
     let mut fleet = dispatch.config;
@@ -19,11 +19,14 @@ pub(super) async fn deploy(shared: &Arc<Shared>, dispatch: DeployDispatch) -> Re
         named.into_iter().map(|(decky, id)| (decky, Some(id))).collect()
     };
     shared.engine.check(&fleet).map_err(AcceptError::Unfit)?;
+    if dispatch.dry_run == DryRun::Yes {
+        return Ok(Accepted::nothing());
+    }
     take(shared, Taking { job: Job::Deploy, operation: Operation::Deploy, fleet, rows }).await
 }
 
 pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Result<Accepted, AcceptError> {
-    let MutateDispatch { decky, services, lifecycle_id, .. } = dispatch;
+    let MutateDispatch { decky, services, lifecycle_id, dry_run } = dispatch;
     let deployed = deployed(shared).await;
     let job = match &deployed {
         Ok(Some(fleet)) if fleet.decky(&decky).is_some() => {
@@ -35,6 +38,9 @@ pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Re
         Ok(_) => fail(&format!("decky '{decky}' not found in worker state; deploy it first")),
         Err(failure) => Job::Fail(failure.clone()),
     };
+    if dry_run == DryRun::Yes {
+        return Ok(Accepted::nothing());
+    }
     let fleet = deployed.ok().flatten().unwrap_or_else(FleetConfig::nothing);
     let rows = BTreeMap::from([(decky, lifecycle_id)]);
     take(shared, Taking { job, operation: Operation::Mutate, fleet, rows }).await

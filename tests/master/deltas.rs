@@ -191,6 +191,25 @@ fn which_earlier_rows_make_a_delta_without_an_id_stale() {
     world.deployed(fleet(&["w1"]));
     world.deployed(fleet(&["w1"]));
     assert_eq!(beat(&world, "w1", &[delta(None, "a", Reported::Succeeded)]), [Verdict::Applied]);
+    // Unreachable: nor could work that never arrived.
+    for error in [
+        AgentError::Unreachable { reason: "refused".into() },
+        AgentError::Tls { reason: "no".into() },
+        AgentError::WrongPin { seen: Fingerprint::of(b"another") },
+    ] {
+        let world = World::new();
+        world.agents.script(&host("w1"), [AgentScript::Fail(error)]);
+        let ids = world.deployed(fleet(&["w1"]));
+        assert!(world.told(&ids)[0].starts_with("Unreachable: host w1: "), "{:?}", world.told(&ids));
+        world.deployed(fleet(&["w1"]));
+        assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Applied]);
+    }
+    // Unconfirmed: it may have.
+    let world = World::new();
+    world.agents.script(&host("w1"), [AgentScript::Fail(AgentError::Unconfirmed { reason: "reset".into() })]);
+    world.deployed(fleet(&["w1"]));
+    world.deployed(fleet(&["w1"]));
+    assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Stale]);
     // Superseded: its work goes on at the worker, whatever date it gives.
     let world = World::new();
     world.deployed(fleet(&["w1"]));

@@ -31,7 +31,7 @@ fn a_shard_that_fails_fails_its_own_rows_only() {
     assert_eq!(told[0], "running");
     assert_eq!(told[1], "Rejected: host w2: agent refused: disk full, token=[scrubbed]");
     assert_eq!(told[2], "succeeded");
-    assert!(told[3].starts_with("Dispatch: host nowhere is not in the host directory"), "{}", told[3]);
+    assert!(told[3].starts_with("Unreachable: host nowhere is not in the host directory"), "{}", told[3]);
 }
 
 #[test]
@@ -67,16 +67,74 @@ fn a_call_that_may_have_arrived_is_sent_again_with_the_same_ids() {
     assert_eq!(calls[1], calls[2]);
 }
 
-/// That the second call finds nobody says nothing of the first.
+/// What becomes of the second call says nothing of the first.
 #[test]
 fn a_call_that_may_have_arrived_is_told_as_such_whatever_the_second_finds() {
+    let lost = || AgentScript::Fail(AgentError::Unconfirmed { reason: "connection reset".into() });
+    let gone = AgentError::Unreachable { reason: "connection refused".into() };
+    let refused = AgentError::Refused { reason: "503: busy".into() };
+    for second in [AgentScript::Fail(gone), AgentScript::Fail(refused), AgentScript::Panic, lost()] {
+        let world = World::new();
+        world.hears_an_id_from("w1");
+        world.agents.script(&host("w1"), [lost(), second]);
+        let told = world.told(&world.deployed(fleet(&["w1"])));
+        assert!(
+            told[0].starts_with("Dispatch: ") && told[0].ends_with("may have got it: connection reset"),
+            "{told:?}"
+        );
+    }
+}
+
+/// An agent answers a teardown when it is done; behind other work of its
+/// engine that may be long after the call was given up.
+#[test]
+fn a_teardown_without_an_answer_is_ended_by_the_worker_s_word() {
     let world = World::new();
     world.hears_an_id_from("w1");
-    let lost = AgentError::Unconfirmed { reason: "connection reset".into() };
-    let gone = AgentError::Unreachable { reason: "connection refused".into() };
-    world.agents.script(&host("w1"), [AgentScript::Fail(lost), AgentScript::Fail(gone)]);
-    let told = world.told(&world.deployed(fleet(&["w1"])));
-    assert!(told[0].ends_with("the worker may have got it: connection reset"), "{told:?}");
+    let lost = AgentError::Unconfirmed { reason: "no answer within 50 s".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
+    let before = world.agents.calls().len();
+    let ids = torn_down(&world, fleet(&["w1"]), "a");
+    assert_eq!(world.told(&ids), ["running"]);
+    assert_eq!(world.agents.calls().len(), before + 1);
+    assert!(block_on(world.state.load()).unwrap().is_some());
+    let gone = Delta {
+        lifecycle_id: Some(ids[0]),
+        decky: name("a"),
+        operation: Operation::Teardown,
+        report: Reported::Succeeded,
+        completed_at: None,
+    };
+    let verdicts = block_on(world.runner.apply_deltas(&host("w1"), &[gone])).unwrap();
+    assert_eq!(verdicts, [Verdict::Applied]);
+    assert!(block_on(world.state.load()).unwrap().is_none(), "it is no longer part of the fleet");
+    // To an agent that names no rows, no word would ever come.
+    let world = World::new();
+    let lost = AgentError::Unconfirmed { reason: "no answer within 50 s".into() };
+    world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
+    assert!(world.told(&torn_down(&world, fleet(&["w1"]), "a"))[0].starts_with("Dispatch: "));
+}
+
+fn torn_down(world: &World, fleet: FleetConfig, decky: &str) -> Vec<LifecycleId> {
+    let accepted =
+        block_on(world.runner.accept_teardown(TeardownRequest::new(fleet, [name(decky)]))).unwrap();
+    let ids = accepted.ids().values().copied().collect();
+    world.drive(accepted.run());
+    ids
+}
+
+#[test]
+fn a_shard_that_may_have_arrived_is_the_worker_s_fleet_as_far_as_anybody_knows() {
+    for (error, is_kept) in [
+        (AgentError::Unconfirmed { reason: "reset".into() }, true),
+        (AgentError::Unreachable { reason: "refused".into() }, false),
+        (AgentError::Refused { reason: "no".into() }, false),
+    ] {
+        let world = World::new();
+        world.agents.script(&host("w1"), [AgentScript::Fail(error)]);
+        world.deployed(fleet(&["w1"]));
+        assert_eq!(block_on(world.state.load()).unwrap().is_some(), is_kept);
+    }
 }
 
 /// Found by the simulation: an agent that does not look at ids runs a second
@@ -112,7 +170,7 @@ fn an_unreachable_agent_is_not_called_twice_and_a_panic_is_caught() {
     let told = world.told(&world.deployed(fleet(&["w1", "w2"])));
     assert_eq!(
         told[0],
-        "Dispatch: host w1: agent not reached, the worker has not got the call: connection refused"
+        "Unreachable: host w1: agent not reached, the worker has not got the call: connection refused"
     );
     assert_eq!(told[1], "Panic: the agent client panicked: scripted panic");
     assert_eq!(world.agents.calls().len(), 2);

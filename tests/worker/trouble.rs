@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::{EngineScript, FakeEngine, VirtualClock};
-use decnet_lifecycle::worker::{BeatReply, DeployDispatch, Worker};
+use decnet_lifecycle::worker::{BeatReply, DeployDispatch, DryRun, MutateDispatch, Worker};
 use decnet_lifecycle::*;
 use futures_lite::future::block_on;
 use serde_json::json;
@@ -73,6 +73,34 @@ fn a_dispatch_that_comes_twice_is_done_once() {
     assert_eq!(calls(), [2, 1]);
     // Also when it comes after its end.
     assert!(block_on(pair.worker().deploy(dispatch(2, &ids))).unwrap().is_repeat());
+}
+
+#[test]
+fn a_dry_run_takes_nothing() {
+    let pair = Pair::new();
+    let mut dry = dispatch(1, &[]);
+    dry.dry_run = DryRun::Yes;
+    let accepted = block_on(pair.worker().deploy(dry)).unwrap();
+    assert!(accepted.ids().is_empty());
+    block_on(accepted.run());
+    let body = br#"{"decky_id": "d0", "services": ["ssh"], "dry_run": true}"#;
+    let dry = MutateDispatch::from_json(body).unwrap();
+    assert!(block_on(pair.worker().mutate(dry)).unwrap().ids().is_empty());
+    assert!(block_on(pair.worker().runner().list(&Query::new())).unwrap().records.is_empty());
+    assert!(pair.engine.calls().is_empty());
+}
+
+/// A mutate that can only fail must not cost what is at work.
+#[test]
+fn a_mutate_of_a_decky_that_is_only_coming_up_lets_it_come_up() {
+    let pair = Pair::new();
+    pair.engine.script(&name("d0"), EngineScript::Delay(Duration::from_secs(5)));
+    let ids = pair.deploy(1);
+    pair.tick();
+    let body = br#"{"decky_id": "d0", "services": ["ftp"], "dry_run": false}"#;
+    pair.run(block_on(pair.worker().mutate(MutateDispatch::from_json(body).unwrap())).unwrap());
+    pair.pass(8);
+    assert_eq!(pair.told(&ids), ["succeeded"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub use wire::reason;
 pub struct CallLimits {
     /// From the first packet to the end of the handshake: 5 seconds.
     pub connect: Duration,
-    /// From the request's last byte to the end of the answer's header: 30
+    /// From the request's last byte to the end of the answer's header: 50
     /// seconds. An agent answers a teardown when it is done.
     pub response: Duration,
     /// The whole call: 60 seconds.
@@ -70,7 +70,7 @@ impl Default for CallLimits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            response: Duration::from_secs(30),
+            response: Duration::from_secs(50),
             total: Duration::from_secs(60),
             header_bytes: 16 << 10,
             body_bytes: 64 << 10,
