@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,8 +59,12 @@ impl Fake {
         settings.grace = Duration::from_millis(100);
         settings.patience = Duration::from_secs(20);
         let fake = Self { dir, settings, notes: Arc::default() };
-        fake.write("docker", FAKE);
-        fs::set_permissions(fake.path("docker"), fs::Permissions::from_mode(0o755)).unwrap();
+        fake.write("docker.text", FAKE);
+        // Written by another process: a child that some other test forks just
+        // now would hold a file of ours open, and the kernel runs no program
+        // that is open for writing.
+        let paths = [fake.path("docker.text"), fake.path("docker")];
+        assert!(Command::new("install").args(["-m", "755"]).args(paths).status().unwrap().success());
         fake.write("up", up);
         fake.write("ps.up", &format!("{}\n{}\n", listed("one", None), listed("one-ssh", Some("ssh"))));
         fake.write(

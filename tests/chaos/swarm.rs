@@ -257,7 +257,7 @@ impl Follower {
         while !self.is_over.load(Ordering::SeqCst) {
             let last = self.seen.lock().unwrap().last().copied().unwrap_or(0).to_string();
             let headers = [("authorization", bearer), ("last-event-id", &last)];
-            let asked = request("GET", "/deckies/lifecycle/feed", &headers, "");
+            let asked = request("GET", "/lifecycle/feed", &headers, "");
             let connected = TcpStream::connect(api).and_then(|mut stream| {
                 stream.write_all(asked.as_bytes())?;
                 Ok(stream)

@@ -80,9 +80,12 @@ impl Data {
     }
 }
 
-/// Ports that nobody listens on, as far as one can know.
+/// Ports that nobody listens on, and that the kernel gives to nobody who asks
+/// for any: a process that is killed needs its own again.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let any = std::iter::repeat_with(|| fastrand::u16(15_000..30_000));
+    let held: Vec<_> =
+        any.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(count).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 

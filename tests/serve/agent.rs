@@ -120,7 +120,10 @@ fn only_the_ca_s_own_are_answered_and_only_the_master_if_it_is_known() {
     let worker = Worker::new(&[]);
     let health = request("GET", "/health", &[], "");
     assert!(worker.ask_as(None, &health).is_none());
-    assert_eq!(worker.ask_as(Some("w1"), &health).unwrap().status, 200);
+    // Without a pin the master is who has a certificate for its address.
+    worker.data.ok(&["pki", "issue", "w2", "--san", "w2.test"]);
+    assert_eq!(worker.ask_as(Some("w2"), &health).unwrap().status, 403);
+    assert_eq!(worker.ask_as(Some("master"), &health).unwrap().status, 200);
 
     let data = Data::with_hosts(&["w1"]);
     let told = data.ok(&["--json", "pki", "issue", "m2", "--san", "127.0.0.1"]);

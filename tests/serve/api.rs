@@ -40,7 +40,7 @@ fn a_fleet_goes_the_way_that_the_original_s_wizard_goes() {
     assert_eq!(taken.status, 202);
     assert_eq!(taken.json().as_object().unwrap().len(), 1);
     assert_eq!(ended(&data, &master, &ids(&taken))[0]["operation"], "mutate");
-    let one = api(&data, &master, "GET", &format!("/deckies/lifecycle/{}", ids(&taken)[0]), "").json();
+    let one = api(&data, &master, "GET", &format!("/lifecycle/{}", ids(&taken)[0]), "").json();
     assert_eq!(one["history"].as_array().unwrap().len(), 3);
     assert!(one["why"].as_str().unwrap().starts_with("succeeded"));
     for path in ["/deckies/decky-02/teardown", "/deckies/teardown"] {
@@ -58,7 +58,7 @@ fn the_token_is_asked_for_everywhere_but_at_the_health_check() {
     let healthy = ask(address, &request("GET", "/healthz", &[], ""));
     assert_eq!((healthy.status, healthy.body.as_str()), (200, r#"{"status":"ok"}"#));
     let token = data.token();
-    for path in ["/metrics", "/deckies/lifecycle", "/deckies/lifecycle/feed", "/nothing"] {
+    for path in ["/metrics", "/deckies/lifecycle", "/lifecycle/feed", "/nothing"] {
         for authorization in
             ["", "Bearer", "Bearer x", &format!("Basic {token}"), &format!("Bearer {token}x"), &token]
         {
@@ -98,10 +98,10 @@ fn bad_input_gets_a_clear_answer_and_makes_no_row() {
         ("GET", "/deckies/lifecycle", "", 422, "1 to 200"),
         ("GET", "/deckies/lifecycle?ids=1", "", 422, "id"),
         ("GET", &format!("/deckies/lifecycle?{many}"), "", 422, "201"),
-        ("GET", "/deckies/lifecycle/1", "", 422, "id"),
-        ("GET", "/deckies/lifecycle/00000000-0000-7000-8000-000000000001", "", 404, "no row"),
-        ("POST", "/deckies/lifecycle/00000000-0000-7000-8000-000000000001/cancel", "", 404, "no row"),
-        ("GET", "/deckies/lifecycle/feed?after=x", "", 422, "revision"),
+        ("GET", "/lifecycle/1", "", 422, "id"),
+        ("GET", "/lifecycle/00000000-0000-7000-8000-000000000001", "", 404, "no row"),
+        ("POST", "/lifecycle/00000000-0000-7000-8000-000000000001/cancel", "", 404, "no row"),
+        ("GET", "/lifecycle/feed?after=x", "", 422, "revision"),
     ] {
         let answer = api(&data, &master, method, path, body);
         assert_eq!(answer.status, status, "{path}: {answer:?}");
@@ -154,17 +154,19 @@ fn what_is_open_can_be_explained_taken_over_and_cancelled() {
     let old = ended(&data, &master, &[id]);
     assert!(old[0]["error"].as_str().unwrap().starts_with("Superseded"), "{old:?}");
     let newer = ids(&over).remove(0);
+    let begun = std::time::Instant::now();
     let shown = loop {
         let shown = data.ok(&["--json", "show", &newer]);
         if shown.contains("the worker has the work") {
             break shown;
         }
+        assert!(begun.elapsed() < HANGS, "{shown}");
     };
     assert!(
         shown.contains("host w1 last heard 0 s ago") && shown.contains("it fails by itself in"),
         "{shown}"
     );
-    let cancelled = api(&data, &master, "POST", &format!("/deckies/lifecycle/{newer}/cancel"), "");
+    let cancelled = api(&data, &master, "POST", &format!("/lifecycle/{newer}/cancel"), "");
     assert_eq!((cancelled.status, &cancelled.json()["outcome"]), (202, &"requested".into()));
     assert!(data.ok(&["cancel", &newer]).contains("requested"));
     assert!(data.ok(&["show", &newer]).contains("it was asked to stop"));
@@ -211,9 +213,9 @@ fn the_feed_goes_on_where_a_client_left_off() {
         lines.filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).take(count).collect()
     };
     let all: Vec<u64> = (1..=18).collect();
-    assert_eq!(read(&[], "/deckies/lifecycle/feed?after=0", 18), all);
-    assert_eq!(read(&[("Last-Event-ID", "7")], "/deckies/lifecycle/feed", 11), all[7..]);
-    assert_eq!(read(&[("Last-Event-ID", "7")], "/deckies/lifecycle/feed?after=2", 11), all[7..]);
+    assert_eq!(read(&[], "/lifecycle/feed?after=0", 18), all);
+    assert_eq!(read(&[("Last-Event-ID", "7")], "/lifecycle/feed", 11), all[7..]);
+    assert_eq!(read(&[("Last-Event-ID", "7")], "/lifecycle/feed?after=2", 11), all[7..]);
     // One that follows from now on hears what comes next.
     let follower = std::thread::scope(|scope| {
         let (begun, has_begun) = std::sync::mpsc::channel();
@@ -222,7 +224,7 @@ fn the_feed_goes_on_where_a_client_left_off() {
             move || {
                 let mut stream = TcpStream::connect(address).unwrap();
                 stream.set_read_timeout(Some(HANGS)).unwrap();
-                let asked = request("GET", "/deckies/lifecycle/feed", &[("authorization", &bearer)], "");
+                let asked = request("GET", "/lifecycle/feed", &[("authorization", &bearer)], "");
                 stream.write_all(asked.as_bytes()).unwrap();
                 let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
                 assert_eq!(lines.next().unwrap(), "HTTP/1.1 200 OK");
@@ -255,7 +257,10 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
     assert_eq!(ask(master.address("api"), &request("GET", "/healthz", &[], "")).status, 200);
     for stream in &mut slow {
         let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
+        // The end, or a reset: anything but waiting for ever.
+        if let Err(error) = stream.read_to_string(&mut answer) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it was not cut off");
+        }
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
 }
@@ -272,10 +277,16 @@ fn a_master_stops_gracefully_and_the_next_goes_on() {
     let mut follower = TcpStream::connect(master.address("api")).unwrap();
     let bearer = format!("Bearer {}", data.token());
     follower
-        .write_all(request("GET", "/deckies/lifecycle/feed", &[("authorization", &bearer)], "").as_bytes())
+        .write_all(request("GET", "/lifecycle/feed", &[("authorization", &bearer)], "").as_bytes())
         .unwrap();
+    let mut begun = [0; 12];
+    follower.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
     assert_eq!(master.stop(), Some(0));
-    follower.read_to_end(&mut Vec::new()).unwrap();
+    // It got its end, which a server that is only gone does not send.
+    let mut rest = String::new();
+    follower.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
     assert!(!data.path("serve.json").exists());
     // Without a master the commands do the work themselves, as ever.
     assert!(data.ok(&["teardown", "decky-06"]).contains("1 succeeded"));
@@ -290,7 +301,7 @@ fn a_master_stops_gracefully_and_the_next_goes_on() {
 #[test]
 fn commands_beside_a_master_go_through_it() {
     let data = Data::new();
-    let _master = Running::master(&data, &[]);
+    let mut master = Running::master(&data, &[]);
     let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet.json");
     assert!(data.ok(&["deploy", fleet]).contains("6 succeeded, 0 failed; 18 decoys"));
     assert!(data.ok(&["mutate", "decky-01", "--services", "ssh", "--key", "a"]).contains("1 succeeded"));
@@ -298,12 +309,69 @@ fn commands_beside_a_master_go_through_it() {
     assert!(data.refused(&["mutate", "nobody", "--services", "ssh"]).contains("decky-01"));
     assert!(data.ok(&["teardown", "decky-02"]).contains("1 succeeded"));
     assert!(data.ok(&["deploy", fleet, "--only", "decky-02", "--supersede"]).contains("1 succeeded"));
+    assert!(
+        data.refused(&["deploy", fleet, "--engine", "process"]).contains("give these options to `serve`")
+    );
+    assert!(data.refused(&["deploy", fleet, "--network", "n"]).contains("give these options to `serve`"));
+    assert_eq!(master.stop(), Some(0));
+}
+
+/// Who listens where a killed master did gets neither its token nor its work.
+#[test]
+fn a_stranger_at_the_master_s_address_is_not_taken_for_it() {
+    let data = Data::new();
+    let mut master = Running::master(&data, &[]);
+    let address = master.address("api");
+    master.kill();
+    assert!(data.path("serve.json").exists());
+    let stranger = std::net::TcpListener::bind(address).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet.json");
+    assert!(data.ok(&["deploy", fleet]).contains("6 succeeded"));
+    assert_eq!(stranger.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was asked");
+}
+
+/// Work that was sent is done, whether its sender waits for the answer or not.
+#[test]
+fn a_client_that_hangs_up_leaves_no_row_behind() {
+    let data = Data::new();
+    let master = Running::master(&data, &[]);
+    let bearer = format!("Bearer {}", data.token());
+    let asked = request("POST", "/deckies/deploy?supersede=true", &[("authorization", &bearer)], FLEET);
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(master.address("api")).unwrap();
+        stream.write_all(asked.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    // One that waits: after it the others have been taken, or never will be.
+    ended(&data, &master, &ids(&api(&data, &master, "POST", "/deckies/deploy?supersede=true", FLEET)));
+    let begun = std::time::Instant::now();
+    while data.ok(&["--json", "ls", "--open"]).lines().count() > 0 {
+        assert!(begun.elapsed() < HANGS);
+    }
+    let rows = data.ok(&["--json", "ls", "--limit", "1000"]);
+    assert!(rows.lines().count() > 6, "none of those that hung up was taken");
+    assert!(!rows.contains("Abandoned"), "{rows}");
+}
+
+/// The wizard's path for rows must not hide a decky.
+#[test]
+fn a_decky_may_be_named_as_a_path_is() {
+    let data = Data::new();
+    let master = Running::master(&data, &[]);
+    let fleet = FLEET.replace("decky-01", "lifecycle").replace("decky-02", "deploy");
+    ended(&data, &master, &ids(&api(&data, &master, "POST", "/deckies/deploy", &fleet)));
+    for name in ["lifecycle", "deploy"] {
+        assert!(data.ok(&["mutate", name, "--services", "ssh"]).contains("1 succeeded"));
+        assert!(data.ok(&["teardown", name]).contains("1 succeeded"));
+    }
 }
 
 #[test]
 fn a_master_is_not_exposed_by_mistake() {
     let data = Data::new();
     assert!(data.refused(&["serve", "--listen", "0.0.0.0:0"]).contains("--expose"));
+    assert!(data.refused(&["serve", "--request-timeout", "500ms"]).contains("12h"));
     let swarm = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet-swarm.json");
     assert!(data.refused(&["deploy", swarm]).contains("start one with `serve`"));
     std::fs::write(data.path("serve.token"), "short").unwrap();

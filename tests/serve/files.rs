@@ -23,6 +23,10 @@ fn a_pki_has_the_original_s_layout_and_is_never_overwritten() {
     assert_eq!(fs::read(data.path("pki/ca.key")).unwrap(), before);
     assert!(data.refused(&["pki", "issue", "w3", "--san", "not a name"]).contains("--san"));
     assert!(!data.path("pki/w3").exists());
+    let fresh = Data::new();
+    assert!(fresh.refused(&["pki", "init", "--san", "192.0.2.1:8770"]).contains("--san"));
+    let dir = fresh.path("keys");
+    fresh.ok(&["pki", "init", "--local", "w1", "--dir", dir.to_str().unwrap()]);
     let elsewhere = data.path("elsewhere");
     let nowhere = elsewhere.to_str().unwrap();
     assert!(data.refused(&["pki", "issue", "w1", "--san", "w1", "--dir", nowhere]).contains("pki init"));

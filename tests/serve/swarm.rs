@@ -40,7 +40,7 @@ fn a_worker_that_is_not_there_fails_its_own_rows_and_no_others() {
     for row in rows {
         if row["host_uuid"] == "w1" {
             let error = row["error"].as_str().unwrap();
-            assert!(error.starts_with("Dispatch: host w1: agent not reached"), "{error}");
+            assert!(error.starts_with("Unreachable: host w1: agent not reached"), "{error}");
         } else {
             assert_eq!(row["status"], "succeeded", "{row}");
         }

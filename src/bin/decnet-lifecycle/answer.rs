@@ -1,10 +1,12 @@
 //! Answers of our servers: JSON, and `{"detail": ..}` where something is
 //! wrong, as the original's.
 
+use std::collections::BTreeMap;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use decnet_lifecycle::{AcceptError, StoreError};
+use decnet_lifecycle::{AcceptError, Accepted, DeckyName, LifecycleId, StoreError};
 use serde_json::{Value, json};
 
 pub type Answer = Result<Response, Trouble>;
@@ -45,6 +47,33 @@ impl From<AcceptError> for Trouble {
         };
         Self::new(status, error.to_string())
     }
+}
+
+/// Does something to its end, also when the client hangs up meanwhile.
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::spawn(work).await.unwrap_or_else(|broken| {
+        log::error!(target: "decnet_lifecycle::http", error:% = broken; "a request broke");
+        Err(Trouble::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "something broke; the log of the server says more",
+        ))
+    })
+}
+
+/// Accepts work and starts it, as one: what was accepted is not left undone
+/// because the client hung up.
+pub async fn start(
+    accept: impl Future<Output = Result<Accepted, AcceptError>> + Send + 'static,
+) -> Result<BTreeMap<DeckyName, LifecycleId>, Trouble> {
+    to_the_end(async move {
+        let accepted = accept.await?;
+        let ids = accepted.ids().clone();
+        tokio::spawn(accepted.run());
+        Ok(ids)
+    })
+    .await
 }
 
 pub fn answer(status: StatusCode, value: &Value) -> Response {

@@ -21,10 +21,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// The master that runs over this data directory, if one does.
-    pub async fn find(home: &Home) -> Result<Option<Self>, Complaint> {
-        let Ok(bytes) = std::fs::read(home.place_path()) else { return Ok(None) };
-        let Ok(place) = serde_json::from_slice::<Place>(&bytes) else { return Ok(None) };
+    /// The master that runs over this data directory, if one does. Its token
+    /// goes to nobody else.
+    pub fn find(home: &Home) -> Result<Option<Self>, Complaint> {
+        let Some(place) = Place::of_running(&home.place_path())? else { return Ok(None) };
         let agent = ureq::Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -33,11 +33,8 @@ impl Running {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        let found =
-            Self { agent, base: format!("http://{}", place.api), token: Token::text(&home.token_path())? };
-        // One that was killed has left its file.
-        let healthy = found.get("/healthz").await;
-        Ok(healthy.is_ok().then_some(found))
+        let token = Token::text(&home.token_path())?;
+        Ok(Some(Self { agent, base: format!("http://{}", place.api), token }))
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Complaint> {
@@ -83,7 +80,7 @@ impl Running {
 
 /// The rows that an answer names.
 pub fn ids(answer: &Value) -> Result<Vec<LifecycleId>, Complaint> {
-    let ids = answer.get("lifecycle_ids").and_then(Value::as_array).into_iter().flatten();
-    let ids: Option<Vec<_>> = ids.map(|id| id.as_str()?.parse().ok()).collect();
+    let ids = answer.get("lifecycle_ids").and_then(Value::as_array);
+    let ids = ids.and_then(|ids| ids.iter().map(|id| id.as_str()?.parse().ok()).collect::<Option<Vec<_>>>());
     ids.ok_or_else(|| Complaint(format!("the master's answer names no rows: {answer}")))
 }

@@ -60,10 +60,23 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     logger::install(args.verbose);
+    if matches!(
+        args.command,
+        Command::Deploy(_)
+            | Command::Mutate(_)
+            | Command::Teardown(_)
+            | Command::Serve(_)
+            | Command::Worker(_)
+    ) {
+        output::at_work();
+    }
     let done = match &args.command {
         // Their HTTP stack runs on tokio.
         Command::Serve(_) | Command::Worker(_) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(run(args)),
+            Ok(runtime) => {
+                net::raise_limits();
+                runtime.block_on(run(args))
+            }
             Err(error) => Err(error.into()),
         },
         _ => smol::block_on(run(args)),

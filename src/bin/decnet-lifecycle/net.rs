@@ -26,8 +26,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Complaint;
 
-/// Connections at once; more wait in the kernel's backlog.
-const CONNECTIONS: usize = 1_024;
+/// Connections at once, each server; more wait in the kernel's backlog.
+const CONNECTIONS: usize = 512;
 /// From the first packet to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// For a request's header.
@@ -210,6 +210,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.or_give_up(cx, shut)
+    }
+}
+
+/// Lets this process have as many files and connections as it may: a usual
+/// soft limit is 1,024, and what a server needs beside its connections must
+/// not fail for want of one.
+pub fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        log::warn!(target: "decnet_lifecycle::http", error:% = error; "the limit on open files stays as it is");
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use decnet_lifecycle::{
     AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Record,
-    Revision, Runner, Seen, Status, Store as _, StoreError, SystemClock, TeardownRequest, Watch,
+    Revision, Runner, Seen, Status, Store as _, SystemClock, TeardownRequest, Watch,
 };
 use serde_json::json;
 use smol::future::FutureExt as _;
 
-use crate::args::{Deploy, Mutate, Teardown, Terms};
+use crate::args::{Deploy, EngineChoice, Mutate, Teardown, Terms};
 use crate::client::{Running, ids};
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
@@ -22,7 +22,12 @@ use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(&args.fleet)?;
-    if let Some(master) = Running::find(home).await? {
+    if let Some(master) = Running::find(home)? {
+        if args.engine != EngineChoice::Auto || args.compose.is_given() {
+            return Err(Complaint(
+                "the master that runs has its own engine; give these options to `serve`".into(),
+            ));
+        }
         let mut query = query(&args.terms);
         for decky in args.only.iter().flatten() {
             query.append_pair("only", decky.as_str());
@@ -53,7 +58,7 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
 }
 
 pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home).await? {
+    if let Some(master) = Running::find(home)? {
         let path = format!("/deckies/{}/mutate?{}", args.decky, query(&args.terms).finish());
         let body = json!({"services": args.services}).to_string();
         let answer = master.post(&path, args.terms.key.as_ref(), body).await?;
@@ -71,7 +76,7 @@ pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Com
 }
 
 pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home).await? {
+    if let Some(master) = Running::find(home)? {
         let decky = args.decky.as_ref().map(|decky| format!("/{decky}")).unwrap_or_default();
         let path = format!("/deckies{decky}/teardown?{}", query(&args.terms).finish());
         let answer = master.post(&path, args.terms.key.as_ref(), String::new()).await?;
@@ -140,7 +145,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
                 }
             }
         }
-        Ok::<(), StoreError>(())
+        Ok::<(), Complaint>(())
     };
     let stopper = async {
         while !interrupted.load(Ordering::SeqCst) {
@@ -149,7 +154,15 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
         eprintln!("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
         Ok(())
     };
-    followed.or(stopper).await?;
+    let dead = async {
+        while Running::find(home)?.is_some() {
+            smol::Timer::after(Duration::from_secs(2)).await;
+        }
+        Err(Complaint(
+            "the master has stopped; its rows are kept, `serve` goes on with them and `ls` shows them".into(),
+        ))
+    };
+    followed.or(stopper).or(dead).await?;
     let records = store.read(ids).await?;
     let logs = Chosen::for_deployed(home)?.logs(home);
     finish(out, &logs, &Chosen::all_places(home).await?, &records, interrupted.load(Ordering::SeqCst))

@@ -1,6 +1,7 @@
 //! What is printed, for people and for machines.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use decnet_lifecycle::{DeckyName, Entry, Explanation, Failure, HistoryStep, Record, ServiceName, Timestamp};
 use serde_json::{Value, json};
@@ -154,10 +155,18 @@ pub fn row(record: &Record) -> Value {
     })
 }
 
-/// Prints a line; a reader that has gone away ends the program, as it does
-/// for other tools.
+/// Whether there is work that must not end because nobody reads of it.
+static IS_AT_WORK: AtomicBool = AtomicBool::new(false);
+
+/// From here on the program does more than show something.
+pub fn at_work() {
+    IS_AT_WORK.store(true, Ordering::Relaxed);
+}
+
+/// Prints a line; a reader that has gone away ends a program that only shows
+/// something, as it does for other tools.
 pub fn line(text: &str) {
-    if writeln!(io::stdout().lock(), "{text}").is_err() {
+    if writeln!(io::stdout().lock(), "{text}").is_err() && !IS_AT_WORK.load(Ordering::Relaxed) {
         std::process::exit(0);
     }
 }

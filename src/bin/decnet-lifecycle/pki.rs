@@ -30,9 +30,14 @@ pub fn pki(home: &Home, out: &Output, command: Pki) -> Result<Done, Complaint> {
     match command {
         Pki::Init { dir, san, local } => {
             let place = Place::new(home, dir)?;
-            place.init()?;
             let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
             names.extend(san);
+            // All that can be wrong is, before there is a CA.
+            check_names(&names)?;
+            if !local.is_empty() {
+                home.make_root()?;
+            }
+            place.init()?;
             told(out, "master", &place, place.issue("master", names)?);
             let hosts = HostsFile::new(home.hosts_path());
             for (id, port) in local.into_iter().zip(FIRST_PORT..) {
@@ -110,9 +115,7 @@ impl Place {
             |error: rcgen::Error| Complaint(format!("the CA in {} can't issue: {error}", self.dir.display()));
         let ca_key = KeyPair::from_pem(&ca_key).map_err(unfit)?;
         let issuer = Issuer::from_ca_cert_pem(&ca, ca_key).map_err(unfit)?;
-        if let Some(odd) = san.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
-            return Err(Complaint(format!("--san: {odd:?} is neither a DNS name nor an IP address")));
-        }
+        check_names(&san)?;
         let mut params = CertificateParams::new(san)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -135,6 +138,13 @@ impl Place {
         write_new(&bundle.join("worker.crt"), &certificate.pem(), 0o644)?;
         write_new(&bundle.join("ca.crt"), &ca, 0o644)?;
         Ok(Fingerprint::of(certificate.der()))
+    }
+}
+
+fn check_names(names: &[String]) -> Result<(), Complaint> {
+    match names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+        Some(odd) => Err(Complaint(format!("--san: {odd:?} is neither a DNS name nor an IP address"))),
+        None => Ok(()),
     }
 }
 

@@ -48,8 +48,8 @@ async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Reco
 
 pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Complaint> {
     // A running master knows more of a row than the row says.
-    let value = match Running::find(home).await? {
-        Some(master) => master.get(&format!("/deckies/lifecycle/{id}")).await?,
+    let value = match Running::find(home)? {
+        Some(master) => master.get(&format!("/lifecycle/{id}")).await?,
         None => {
             let Some(record) = home.reader()?.read(&[id]).await?.pop() else {
                 return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));

@@ -17,8 +17,8 @@ async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home).await? {
-        let answer = master.post(&format!("/deckies/lifecycle/{id}/cancel"), None, String::new()).await?;
+    if let Some(master) = Running::find(home)? {
+        let answer = master.post(&format!("/lifecycle/{id}/cancel"), None, String::new()).await?;
         let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
         out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {word}"));
         return Ok(Done::Well);

@@ -152,7 +152,7 @@ pub enum EngineChoice {
 }
 
 /// How containers are made; a deploy's choice holds for what comes after it.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Containers")]
 pub struct Compose {
     /// The compose project [default: decnet]
@@ -176,6 +176,13 @@ pub struct Compose {
     /// The compose tool: docker, docker-compose or podman, by name or path
     #[arg(long, value_name = "PROGRAM")]
     pub compose_program: Option<PathBuf>,
+}
+
+impl Compose {
+    /// Whether anything was said of them.
+    pub fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -245,6 +252,7 @@ fn age(text: &str) -> Result<Duration, String> {
         Some('d') => 86_400,
         _ => return Err(wrong()),
     };
-    let number: u32 = text.trim_end_matches(char::is_alphabetic).parse().map_err(|_| wrong())?;
+    let number =
+        text.get(..text.len() - 1).and_then(|number| number.parse::<u32>().ok()).ok_or_else(wrong)?;
     Ok(Duration::from_secs(u64::from(number) * unit))
 }

@@ -85,7 +85,7 @@ pub struct Worker {
     /// Where the master takes beats
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8770")]
     pub master: String,
-    /// The master's certificate; without, any of the CA that is made out to its address
+    /// The master's certificate, called or calling; without, any of the CA that is made out to its address
     #[arg(long, value_name = "FINGERPRINT")]
     pub master_pin: Option<Fingerprint>,
     /// The worker's certificate, key and CA [default: pki/NAME in the data directory]

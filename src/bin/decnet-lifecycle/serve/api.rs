@@ -11,12 +11,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::{
-    Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap,
-    Query, Record, RequestKey, ServiceName, TeardownRequest, history,
+    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode,
+    MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, TeardownRequest, history,
 };
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, to_the_end, wrong_method};
 use crate::output::{detailed, timed};
 
 use super::{Master, feed, metrics};
@@ -34,9 +34,9 @@ pub fn router(master: Arc<Master>) -> Router {
         .route("/deckies/{name}/mutate", post(mutate))
         .route("/deckies/{name}/teardown", post(teardown))
         .route("/deckies/lifecycle", get(rows))
-        .route("/deckies/lifecycle/feed", get(feed::feed))
-        .route("/deckies/lifecycle/{id}", get(row))
-        .route("/deckies/lifecycle/{id}/cancel", post(cancel))
+        .route("/lifecycle/feed", get(feed::feed))
+        .route("/lifecycle/{id}", get(row))
+        .route("/lifecycle/{id}/cancel", post(cancel))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(FleetConfig::MAX_BYTES))
@@ -76,7 +76,7 @@ async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: Heade
     if let Some(key) = key(&headers)? {
         request = request.key(key);
     }
-    let ids = run(master.runner.accept_deploy(request).await?);
+    let ids = run(async move { master.runner.accept_deploy(request).await }).await?;
     let message = format!("{} deckies are being deployed", ids.len());
     Ok(answer(StatusCode::ACCEPTED, &json!({"message": message, "mode": mode, "lifecycle_ids": ids})))
 }
@@ -95,26 +95,26 @@ async fn mutate(
     if let Some(key) = key(&headers)? {
         request = request.key(key);
     }
-    let ids = run(master.runner.accept_mutate(request).await?);
+    let ids = run(async move { master.runner.accept_mutate(request).await }).await?;
     Ok(answer(StatusCode::ACCEPTED, &json!({"lifecycle_ids": ids})))
 }
 
 async fn teardown(master: Shared, Path(name): Path<String>, query: RawQuery, headers: HeaderMap) -> Answer {
     let decky = DeckyName::parse(&name).map_err(|error| unprocessable(&error))?;
-    take_down(&master, Some(decky), query, &headers).await
+    take_down(master, Some(decky), query, &headers).await
 }
 
 async fn teardown_all(master: Shared, query: RawQuery, headers: HeaderMap) -> Answer {
-    take_down(&master, None, query, &headers).await
+    take_down(master, None, query, &headers).await
 }
 
 async fn take_down(
-    master: &Master,
+    State(master): Shared,
     decky: Option<DeckyName>,
     RawQuery(query): RawQuery,
     headers: &HeaderMap,
 ) -> Answer {
-    let fleet = deployed(master).await?;
+    let fleet = deployed(&master).await?;
     let deckies: BTreeSet<DeckyName> = match decky {
         Some(decky) => BTreeSet::from([decky]),
         None => fleet.names().cloned().collect(),
@@ -123,7 +123,7 @@ async fn take_down(
     if let Some(key) = key(headers)? {
         request = request.key(key);
     }
-    let ids = run(master.runner.accept_teardown(request).await?);
+    let ids = run(async move { master.runner.accept_teardown(request).await }).await?;
     Ok(answer(StatusCode::ACCEPTED, &json!({"lifecycle_ids": ids})))
 }
 
@@ -160,7 +160,7 @@ async fn row(State(master): Shared, Path(id): Path<String>) -> Answer {
 
 async fn cancel(State(master): Shared, Path(id): Path<String>) -> Answer {
     let id: LifecycleId = id.parse().map_err(|error| unprocessable(&error))?;
-    let (status, outcome) = match master.runner.cancel(id).await? {
+    let (status, outcome) = match to_the_end(async move { Ok(master.runner.cancel(id).await?) }).await? {
         Cancelled::Ended => (StatusCode::OK, "ended"),
         Cancelled::AlreadyClosed => (StatusCode::OK, "closed"),
         Cancelled::Unknown => return Err(no_row(id)),
@@ -169,11 +169,11 @@ async fn cancel(State(master): Shared, Path(id): Path<String>) -> Answer {
     Ok(answer(status, &json!({"id": id, "outcome": outcome})))
 }
 
-/// Starts the work; the rows are durable.
-fn run(accepted: Accepted) -> Vec<LifecycleId> {
-    let ids = accepted.ids().values().copied().collect();
-    tokio::spawn(accepted.run());
-    ids
+/// Accepts and starts the work; gives the rows.
+async fn run(
+    accept: impl Future<Output = Result<Accepted, AcceptError>> + Send + 'static,
+) -> Result<Vec<LifecycleId>, Trouble> {
+    Ok(start(accept).await?.into_values().collect())
 }
 
 async fn deployed(master: &Master) -> Result<FleetConfig, Trouble> {

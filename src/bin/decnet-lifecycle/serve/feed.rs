@@ -17,7 +17,7 @@ use crate::output::entry;
 
 use super::Master;
 
-/// `GET /deckies/lifecycle/feed`: after `Last-Event-ID` or `?after=`, else
+/// `GET /lifecycle/feed`: after `Last-Event-ID` or `?after=`, else
 /// from now on.
 pub async fn feed(
     State(master): State<Arc<Master>>,

@@ -1,13 +1,11 @@
 //! The master as a server: requests over HTTP, workers' beats over mTLS.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
 use decnet_lifecycle::{Deadlines, FileFleetState, FleetState as _, HostsFile, NoProgress, Runner, Store};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -21,9 +19,11 @@ use crate::{Complaint, Done};
 mod api;
 mod feed;
 mod metrics;
+mod place;
 mod swarm;
 mod token;
 
+pub use place::Place;
 pub use token::Token;
 
 /// Events that wait for the bus at most.
@@ -39,14 +39,6 @@ pub struct Master {
     stop: watch::Receiver<bool>,
     beats: AtomicU64,
     beats_refused: AtomicU64,
-}
-
-/// Where a running master is, for the commands beside it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Place {
-    pub pid: u32,
-    pub api: SocketAddr,
-    pub swarm: Option<SocketAddr>,
 }
 
 pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done, Complaint> {
@@ -104,7 +96,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         api: api.address()?,
         swarm: swarm.as_ref().map(Server::address).transpose()?,
     };
-    crate::home::replace(&home.place_path(), &serde_json::to_vec(&place)?)?;
+    let sign = place.put_up(&home.place_path())?;
     announce(out, &place, &chosen, recovered.failed);
 
     let maintained = tokio::spawn({
@@ -119,7 +111,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     }
     let left = runner.shutdown(args.local.grace).await;
     maintained.abort();
-    let _ = std::fs::remove_file(home.place_path());
+    drop(sign);
     out.say(
         || json!({"event": "stopped", "left": left}),
         || match left {

@@ -11,7 +11,7 @@ use axum::routing::post;
 use decnet_lifecycle::{Beat, HostDirectory as _};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, to_the_end, wrong_method};
 use crate::net::PeerCertificate;
 
 use super::Master;
@@ -30,7 +30,10 @@ async fn counted(
     peer: Option<Extension<PeerCertificate>>,
     body: Given,
 ) -> Answer {
-    let taken = heartbeat(&master, peer.map(|Extension(peer)| peer), body).await;
+    let taken = {
+        let master = Arc::clone(&master);
+        to_the_end(async move { heartbeat(&master, peer.map(|Extension(peer)| peer), body).await }).await
+    };
     let counter = if taken.is_ok() { &master.beats } else { &master.beats_refused };
     counter.fetch_add(1, Ordering::Relaxed);
     taken

@@ -9,18 +9,18 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{Accepted, DeckyName, Engine, Failure, Fingerprint, LifecycleId, Status};
+use decnet_lifecycle::{DeckyName, Engine, Failure, Host, LifecycleId, Status};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};
 use crate::net::PeerCertificate;
 
 #[derive(Clone)]
 pub struct Agent {
     pub worker: Worker,
     pub engine: Arc<dyn Engine>,
-    /// The one certificate that may ask, if that is known.
-    pub master_pin: Option<Fingerprint>,
+    /// Who may ask: the master, by the certificate that it must show.
+    pub master: Host,
 }
 
 pub fn router(agent: Agent) -> Router {
@@ -38,11 +38,10 @@ pub fn router(agent: Agent) -> Router {
 }
 
 async fn only_the_master(State(agent): State<Agent>, request: Request, next: Next) -> Response {
-    let Some(pin) = agent.master_pin else { return next.run(request).await };
     match request.extensions().get::<PeerCertificate>() {
-        Some(PeerCertificate(shown)) if Fingerprint::of(shown) == pin => next.run(request).await,
+        Some(PeerCertificate(shown)) if agent.master.is_shown_by(shown) => next.run(request).await,
         _ => {
-            let detail = "the certificate is not the master's that this worker was told of";
+            let detail = "the certificate is not the master's: neither --master-pin, nor made out to the address of --master";
             Trouble::new(StatusCode::FORBIDDEN, detail).into_response()
         }
     }
@@ -58,10 +57,7 @@ async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
         agent.engine.check(&dispatch.config).map_err(|problems| unfit(&problems))?;
         dispatch.config.names().cloned().collect()
     } else {
-        let accepted = agent.worker.deploy(dispatch).await?;
-        let deckies = accepted.ids().keys().cloned().collect();
-        start(accepted);
-        deckies
+        start(async move { agent.worker.deploy(dispatch).await }).await?.into_keys().collect()
     };
     Ok(answer(StatusCode::ACCEPTED, &json!({"status": "accepted", "deckies": deckies})))
 }
@@ -72,7 +68,7 @@ async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
     let (code, word) = match dispatch.dry_run {
         DryRun::Yes => (StatusCode::OK, "dry_run"),
         DryRun::No => {
-            start(agent.worker.mutate(dispatch).await?);
+            start(async move { agent.worker.mutate(dispatch).await }).await?;
             (StatusCode::ACCEPTED, "accepted")
         }
     };
@@ -82,10 +78,10 @@ async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
 async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
     let dispatch = TeardownDispatch::from_json(&given(body)?).map_err(wrong_body)?;
     let decky = dispatch.decky.clone();
-    let accepted = agent.worker.teardown(dispatch).await?;
-    let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
+    let worker = agent.worker.clone();
     // It goes on if the master hangs up.
-    start(accepted);
+    let ids: Vec<LifecycleId> =
+        start(async move { worker.teardown(dispatch).await }).await?.into_values().collect();
     let rows = agent.worker.runner().wait(&ids).await?;
     match rows.iter().find(|row| row.status() != Status::Succeeded) {
         None => Ok(answer(StatusCode::OK, &json!({"status": "torn_down", "decky_id": decky}))),
@@ -94,10 +90,6 @@ async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
             Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         }
     }
-}
-
-fn start(accepted: Accepted) {
-    tokio::spawn(accepted.run());
 }
 
 fn wrong_body(error: BodyError) -> Trouble {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::https::Identity;
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
-use decnet_lifecycle::{Deadlines, HostsFile, Pin};
+use decnet_lifecycle::{Deadlines, Host, HostsFile, Pin};
 use serde_json::json;
 
 use crate::args;
@@ -57,18 +57,24 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         let (worker, master) = (worker.clone(), master.clone());
         async move { worker.beats(&master).await }
     });
-    let agent = agent::Agent { worker: worker.clone(), engine, master_pin: args.master_pin };
+    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
+    let agent = agent::Agent { worker: worker.clone(), engine, master: asks };
     server.run(agent::router(agent), stop).await;
     let left = worker.runner().shutdown(args.local.grace).await;
     maintained.abort();
     beating.abort();
     // What has just ended is worth a last word; without, the next start has it.
     let goodbye = async {
-        let beat = worker.beat().await.ok()?;
-        let reply = master.heartbeat(beat.body()).await.ok()?;
-        worker.settle(&beat, &reply).await.ok()
+        loop {
+            let beat = worker.beat().await.ok()?;
+            if beat.deltas() == 0 {
+                return Some(());
+            }
+            let reply = master.heartbeat(beat.body()).await.ok()?;
+            worker.settle(&beat, &reply).await.ok()?;
+        }
     };
-    let told = tokio::time::timeout(LAST_BEAT, goodbye).await.ok().flatten().is_some();
+    let told = tokio::time::timeout(LAST_BEAT, goodbye).await.ok().flatten().is_some() && left == 0;
     out.say(
         || json!({"event": "stopped", "left": left, "master_told": told}),
         || match told {
