@@ -148,3 +148,29 @@ fn a_cancelled_or_dropped_call_leaves_no_decoy_of_its_own() {
     }
     assert!(TcpStream::connect(addr).is_err());
 }
+
+/// Found by the swarm that is killed at random: a decoy that was told to stop
+/// counted as up for as long as it took to notice.
+#[test]
+fn a_decoy_that_was_told_to_stop_is_started_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    up(&engine(dir.path()), &["ssh"]).unwrap();
+    let before = pids(&engine(dir.path()).running().unwrap());
+    // A teardown whose master was killed has come so far.
+    let work = work(fleet(&["ssh"]), &CancelToken::new());
+    let engine = engine(dir.path());
+    let mut teardown = engine.teardown(&work);
+    block_on(async {
+        while fs::exists(dir.path().join("decky-01.ssh.run")).unwrap() {
+            assert!(poll_once(&mut teardown).await.is_none());
+        }
+    });
+    drop(teardown);
+    up(&engine, &["ssh"]).unwrap();
+    let after = engine.running().unwrap();
+    assert_ne!(pids(&after), before);
+    // And it stays: it is wanted.
+    let token = fs::read_to_string(dir.path().join("decky-01.ssh.run")).unwrap();
+    assert!(fs::read_to_string(dir.path().join("decky-01.ssh.ready")).unwrap().contains(&token));
+    down(&engine);
+}

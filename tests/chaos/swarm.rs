@@ -215,7 +215,16 @@ impl Swarm {
             let host = row.host.as_ref().unwrap().as_str();
             let runs = runtime[host]["runtime"][row.decky.as_str()]["running"] == json!(true);
             let should = row.operation != Operation::Teardown;
-            assert_eq!(runs, should, "seed {seed}: {} of {row:#?}", runtime[host]);
+            let here: Vec<&Record> = rows.iter().filter(|other| other.decky == row.decky).collect();
+            let there: Vec<_> = theirs[host].values().filter(|other| other.decky == row.decky).collect();
+            let runs_there = &runtime[host]["runtime"][row.decky.as_str()];
+            assert_eq!(
+                runs,
+                should,
+                "seed {seed}: {runs_there} of {row:#?}\nhere, newest first: {:#?}\nthere: {:#?}",
+                here.iter().take(4).collect::<Vec<_>>(),
+                there.iter().rev().take(6).collect::<Vec<_>>()
+            );
         }
         let count = |status| rows.iter().filter(|row| row.status() == status).count();
         format!("{} succeeded, {} failed so far", count(Status::Succeeded), count(Status::Failed))

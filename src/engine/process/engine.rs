@@ -145,17 +145,27 @@ impl ProcessEngine {
     ) -> Result<(), Failure> {
         for service in &config.services {
             let port = port(config, service)?;
+            let files = Files::new(&self.setup.dir, &config.name, service);
             let kept = alive.iter().find(|decoy| decoy.service == *service);
-            if let Some(kept) = kept {
-                if port == 0 || kept.addr.port() == port {
-                    work.note(&config.name, &format!("{service} already on {}", kept.addr));
-                    continue;
-                }
-                self.stop(work, kept).await?;
+            if let Some(kept) = kept
+                && (port == 0 || kept.addr.port() == port)
+                && self.is_wanted(&files, kept)?
+            {
+                work.note(&config.name, &format!("{service} already on {}", kept.addr));
+                continue;
             }
+            // One on another port, one that was told to stop and has not yet,
+            // or one that a killed master was just starting.
+            self.gone(work, &files).await?;
             self.start(work, config, service, port, fresh).await?;
         }
         Ok(())
+    }
+
+    /// Whether a decoy that lives has not been told to stop.
+    fn is_wanted(&self, files: &Files, decoy: &Decoy) -> Result<bool, Failure> {
+        let token = files.token().map_err(|error| setup_failed(&self.setup.dir, &error))?;
+        Ok(token.as_ref() == Some(&decoy.token))
     }
 
     async fn alive(&self, decky: &DeckyName) -> Result<Vec<Decoy>, Failure> {
