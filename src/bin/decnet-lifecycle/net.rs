@@ -147,6 +147,8 @@ async fn drive(
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER.min(request)).max_buf_size(64 << 10);
+    // A client may close its side once it has asked.
+    server.half_close(true);
     let stream = TokioIo::new(Impatient { stream, waits: None });
     let mut connection = std::pin::pin!(server.serve_connection(stream, service));
     let ended = tokio::select! {
