@@ -11,8 +11,7 @@ use crate::fleet::{DeckyConfig, FleetConfig, Mode};
 use crate::heartbeat;
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
-    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Owner, Phase, Record,
-    Revision, Status, Timestamp,
+    DeckyName, HostId, LifecycleId, Operation, Owner, Phase, Record, Revision, Timestamp,
 };
 use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
 use crate::strategy::{self, Context, Job};
@@ -23,6 +22,7 @@ mod explain;
 mod history;
 mod ids;
 mod request;
+mod stop;
 #[cfg(feature = "worker")]
 mod take;
 mod watch;
@@ -31,6 +31,7 @@ pub use builder::{BuildError, RunnerBuilder};
 pub use explain::Explanation;
 pub use history::{HistoryStep, history};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
+pub use stop::Cancelled;
 #[cfg(feature = "worker")]
 pub(crate) use take::Taking;
 pub use watch::{Seen, Watch};
@@ -68,20 +69,6 @@ struct Shared {
     owner: Owner,
     ids: Ids,
     maintenance: builder::Maintenance,
-}
-
-/// What became of a request to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cancelled {
-    /// The row had not started, and has now failed as cancelled.
-    Ended,
-    /// The intent is durable; the row ends when what drives it has stopped.
-    Requested,
-    /// The row had ended before.
-    AlreadyClosed,
-    /// There is no such row.
-    Unknown,
 }
 
 /// Numbers since the runner was built.
@@ -368,45 +355,6 @@ impl Runner {
         }))
     }
 
-    /// Asks a row to stop. The intent is durable when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the intent could not be kept.
-    pub async fn cancel(&self, id: LifecycleId) -> Result<Cancelled, StoreError> {
-        let context = &self.shared.context;
-        let Some(record) = context.journal.request_cancel(id, context.clock.now()).await? else {
-            return Ok(Cancelled::Unknown);
-        };
-        let answer = match AnyLifecycle::from_record(record) {
-            AnyLifecycle::Pending(row) => {
-                let failure = Failure::new(FailureKind::Cancelled, "cancelled before it was started");
-                match context.journal.commit(row.fail(failure, context.clock.now())).await {
-                    Ok(_) => Cancelled::Ended,
-                    // It was started in between: then it is asked to stop.
-                    Err(_) => {
-                        for row in self.get(&[id]).await? {
-                            if let (Status::Running, Some(host)) = (row.status(), &row.host) {
-                                context.heard.ask_to_stop(host, id);
-                            }
-                        }
-                        Cancelled::Requested
-                    }
-                }
-            }
-            AnyLifecycle::Running(row) => {
-                if let Some(host) = row.host() {
-                    // Told in the answer to its worker's next beat.
-                    context.heard.ask_to_stop(host, id);
-                }
-                row.hand_over();
-                Cancelled::Requested
-            }
-            AnyLifecycle::Succeeded(_) | AnyLifecycle::Failed(_) => Cancelled::AlreadyClosed,
-        };
-        context.active.cancel(id);
-        Ok(answer)
-    }
-
     /// Waits until all these rows have ended and gives them, oldest first;
     /// unknown ids are left out. Cancel-safe.
     ///
@@ -451,33 +399,6 @@ impl Runner {
             events_dropped: counts.events_dropped,
             active: self.shared.context.active.len(),
         }
-    }
-
-    /// Takes no new work, lets what runs finish within the grace, then asks it
-    /// to stop and waits as long as an engine may take to do so. Gives the
-    /// number of rows that are still driven; nothing acknowledged is lost,
-    /// [`Runner::recover`] ends them at the next start.
-    pub async fn shutdown(&self, grace: Duration) -> usize {
-        let context = &self.shared.context;
-        context.active.close();
-        self.idle_within(grace).await;
-        context.active.cancel_all();
-        self.idle_within(context.deadlines.cancel).await;
-        context.active.len()
-    }
-
-    async fn idle_within(&self, grace: Duration) {
-        let context = &self.shared.context;
-        let idle = async {
-            loop {
-                let changed = context.active.changed();
-                if context.active.len() == 0 {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        idle.or(context.clock.sleep(grace)).await;
     }
 }
 
