@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use decnet_lifecycle::https::reason;
-use decnet_lifecycle::testkit::{FakeAgents, FakeEngine};
+use decnet_lifecycle::testkit::{FakeAgents, FakeEngine, refusal_reason};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, MutateDispatch, TeardownDispatch};
 use decnet_lifecycle::{
     Beat, BeatAnswer, DeployRequest, FleetConfig, Host, HostId, KnownRows, LifecycleId, MemoryStore,
@@ -87,7 +86,7 @@ pub fn dispatch(data: &[u8]) {
 /// Why an agent refused is bounded and printable, whatever it said; a master's
 /// answer to a beat reads back the same, or is none.
 pub fn answer(data: &[u8]) {
-    let said = reason(500, data);
+    let said = refusal_reason(500, data);
     assert!(said.starts_with("500") && said.chars().count() <= 600, "{said}");
     assert!(!said.chars().any(|c| c.is_control() && !c.is_whitespace()));
     if let Ok(answer) = BeatAnswer::from_json(data) {

@@ -32,6 +32,13 @@ pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::
     crate::store::redb::decode_row(id.as_u128(), bytes)
 }
 
+/// Why an agent refused, as its answer's body says it; for fuzzing.
+#[cfg(feature = "https")]
+#[must_use]
+pub fn refusal_reason(status: u16, body: &[u8]) -> String {
+    crate::agent::https::reason(status, body)
+}
+
 /// The bytes that a row is in a redb store's file; for fuzzing.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use decnet_lifecycle::*;
 use futures_lite::future::block_on;
 use serde_json::{Value, json};
 
-use crate::processes::{Data, Running, ask_tls, free_ports, request, try_ask};
+use crate::processes::{Data, Process, ask_tls, free_ports, request, try_ask};
 use crate::proxy::Proxy;
 
 const HOSTS: [&str; 3] = ["w1", "w2", "w3"];
@@ -26,8 +26,8 @@ pub struct Swarm {
     api: SocketAddr,
     beats: SocketAddr,
     agents: BTreeMap<&'static str, SocketAddr>,
-    master: Option<Running>,
-    workers: BTreeMap<&'static str, Option<Running>>,
+    master: Option<Process>,
+    workers: BTreeMap<&'static str, Option<Process>>,
     proxies: BTreeMap<&'static str, Proxy>,
     /// Rows that a 202 has named.
     acknowledged: BTreeSet<LifecycleId>,
@@ -82,7 +82,7 @@ impl Swarm {
             if worker.is_none() {
                 let beats = self.proxies[host].address.to_string();
                 let args = ["worker", host, "--master", &beats, "--beat-every", "1s", "--engine", "process"];
-                *worker = Some(Running::start(&self.data, &args));
+                *worker = Some(Process::start(&self.data, &args));
             }
         }
     }
@@ -105,7 +105,7 @@ impl Swarm {
                 "--run",
                 "30s",
             ];
-            self.master = Some(Running::start(&self.data, &args));
+            self.master = Some(Process::start(&self.data, &args));
         }
     }
 
@@ -117,8 +117,8 @@ impl Swarm {
     pub fn kill_one(&mut self, dice: &mut fastrand::Rng) {
         self.kills += 1;
         match dice.usize(..=HOSTS.len()) {
-            3 => self.master.iter_mut().for_each(Running::kill),
-            n => self.workers.get_mut(HOSTS[n]).unwrap().iter_mut().for_each(Running::kill),
+            3 => self.master.iter_mut().for_each(Process::kill),
+            n => self.workers.get_mut(HOSTS[n]).unwrap().iter_mut().for_each(Process::kill),
         }
         self.forget_the_dead();
         if dice.bool() {

@@ -90,13 +90,13 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// A command that stays, and has said that it is there.
-pub struct Running {
+pub struct Process {
     child: Child,
     /// What it said first.
     pub said: Value,
 }
 
-impl Running {
+impl Process {
     pub fn start(data: &Data, args: &[&str]) -> Self {
         let mut child = data
             .command(&[&["--json"], args].concat())
@@ -137,7 +137,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

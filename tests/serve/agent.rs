@@ -4,18 +4,18 @@ use decnet_lifecycle::worker::DeployDispatch;
 use serde_json::{Value, json};
 
 use crate::FLEET;
-use crate::processes::{Answer, Data, HANGS, Running, ask_tls, request};
+use crate::processes::{Answer, Data, HANGS, Process, ask_tls, request};
 
 struct Worker {
     data: Data,
-    process: Running,
+    process: Process,
 }
 
 impl Worker {
     fn new(more: &[&str]) -> Self {
         let data = Data::with_hosts(&["w1"]);
         let args = [&["worker", "w1", "--listen", "127.0.0.1:0", "--master", "127.0.0.1:9"], more].concat();
-        let process = Running::start(&data, &args);
+        let process = Process::start(&data, &args);
         Self { data, process }
     }
 
@@ -129,7 +129,7 @@ fn only_the_ca_s_own_are_answered_and_only_the_master_if_it_is_known() {
     let told = data.ok(&["--json", "pki", "issue", "m2", "--san", "127.0.0.1"]);
     let print = serde_json::from_str::<Value>(&told).unwrap()["fingerprint"].as_str().unwrap().to_owned();
     let args = ["worker", "w1", "--listen", "127.0.0.1:0", "--master", "127.0.0.1:9", "--master-pin", &print];
-    let process = Running::start(&data, &args);
+    let process = Process::start(&data, &args);
     let worker = Worker { data, process };
     assert_eq!(worker.ask_as(Some("m2"), &health).unwrap().status, 200);
     assert_eq!(worker.ask_as(Some("master"), &health).unwrap().status, 403);

@@ -5,13 +5,13 @@ use std::net::TcpStream;
 
 use decnet_lifecycle::FleetConfig;
 
-use crate::processes::{Data, HANGS, Running, ask, request, try_ask};
+use crate::processes::{Data, HANGS, Process, ask, request, try_ask};
 use crate::{FLEET, SWARM, api, ended, ids, with};
 
 #[test]
 fn a_fleet_goes_the_way_that_the_original_s_wizard_goes() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let taken = api(&data, &master, "POST", "/deckies/deploy", FLEET);
     assert_eq!(taken.status, 202);
     let mut keys: Vec<String> = taken.json().as_object().unwrap().keys().cloned().collect();
@@ -53,7 +53,7 @@ fn a_fleet_goes_the_way_that_the_original_s_wizard_goes() {
 #[test]
 fn the_token_is_asked_for_everywhere_but_at_the_health_check() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let address = master.address("api");
     let healthy = ask(address, &request("GET", "/healthz", &[], ""));
     assert_eq!((healthy.status, healthy.body.as_str()), (200, r#"{"status":"ok"}"#));
@@ -81,7 +81,7 @@ fn the_token_is_asked_for_everywhere_but_at_the_health_check() {
 #[test]
 fn bad_input_gets_a_clear_answer_and_makes_no_row() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let many: String = (0..201).map(|n| format!("ids=00000000-0000-7000-8000-{n:012}&")).collect();
     for (method, path, body, status, says) in [
         ("POST", "/deckies/deploy", "{", 422, "EOF"),
@@ -123,7 +123,7 @@ fn bad_input_gets_a_clear_answer_and_makes_no_row() {
 #[test]
 fn a_key_makes_a_request_safe_to_repeat() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let ask =
         |fleet: &str| with(&data, &master, "POST", "/deckies/deploy", &[("Idempotency-Key", "k1")], fleet);
     let first = ids(&ask(FLEET));
@@ -141,7 +141,7 @@ fn a_key_makes_a_request_safe_to_repeat() {
 #[test]
 fn what_is_open_can_be_explained_taken_over_and_cancelled() {
     let data = Data::with_hosts(&["w1", "w2"]);
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     // Takes the call, and never says how it ended.
     let _agents = ["w1", "w2"].map(|host| silent_agent(&data, host));
     let taken = api(&data, &master, "POST", "/deckies/deploy?only=decky-01", SWARM);
@@ -201,7 +201,7 @@ fn silent_agent(data: &Data, host: &str) -> std::thread::JoinHandle<()> {
 #[test]
 fn the_feed_goes_on_where_a_client_left_off() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     ended(&data, &master, &ids(&api(&data, &master, "POST", "/deckies/deploy", FLEET)));
     let bearer = format!("Bearer {}", data.token());
     let read = |headers: &[(&str, &str)], path: &str, count: usize| -> Vec<u64> {
@@ -242,7 +242,7 @@ fn the_feed_goes_on_where_a_client_left_off() {
 #[test]
 fn slow_clients_are_cut_off_and_hold_nobody_up() {
     let data = Data::new();
-    let master = Running::master(&data, &["--request-timeout", "1s"]);
+    let master = Process::master(&data, &["--request-timeout", "1s"]);
     let bearer = format!("Bearer {}", data.token());
     let mut slow: Vec<TcpStream> = (0..50)
         .map(|n| {
@@ -268,7 +268,7 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
 #[test]
 fn a_master_stops_gracefully_and_the_next_goes_on() {
     let data = Data::new();
-    let mut master = Running::master(&data, &[]);
+    let mut master = Process::master(&data, &[]);
     let done = ids(&api(&data, &master, "POST", "/deckies/deploy", FLEET));
     ended(&data, &master, &done);
     assert!(data.refused(&["serve", "--listen", "127.0.0.1:0"]).contains("in use"));
@@ -290,7 +290,7 @@ fn a_master_stops_gracefully_and_the_next_goes_on() {
     assert!(!data.path("serve.json").exists());
     // Without a master the commands do the work themselves, as ever.
     assert!(data.ok(&["teardown", "decky-06"]).contains("1 succeeded"));
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     assert_eq!(ended(&data, &master, &done).len(), 6);
     // One that was killed leaves its file behind; nobody falls for it.
     drop(master);
@@ -301,7 +301,7 @@ fn a_master_stops_gracefully_and_the_next_goes_on() {
 #[test]
 fn commands_beside_a_master_go_through_it() {
     let data = Data::new();
-    let mut master = Running::master(&data, &[]);
+    let mut master = Process::master(&data, &[]);
     let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet.json");
     assert!(data.ok(&["deploy", fleet]).contains("6 succeeded, 0 failed; 18 decoys"));
     assert!(data.ok(&["mutate", "decky-01", "--services", "ssh", "--key", "a"]).contains("1 succeeded"));
@@ -320,7 +320,7 @@ fn commands_beside_a_master_go_through_it() {
 #[test]
 fn a_stranger_at_the_master_s_address_is_not_taken_for_it() {
     let data = Data::new();
-    let mut master = Running::master(&data, &[]);
+    let mut master = Process::master(&data, &[]);
     let address = master.address("api");
     master.kill();
     assert!(data.path("serve.json").exists());
@@ -335,7 +335,7 @@ fn a_stranger_at_the_master_s_address_is_not_taken_for_it() {
 #[test]
 fn a_client_that_hangs_up_leaves_no_row_behind() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let bearer = format!("Bearer {}", data.token());
     let asked = request("POST", "/deckies/deploy?supersede=true", &[("authorization", &bearer)], FLEET);
     for _ in 0..10 {
@@ -361,7 +361,7 @@ fn a_client_that_hangs_up_leaves_no_row_behind() {
 #[test]
 fn a_decky_may_be_named_as_a_path_is() {
     let data = Data::new();
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let fleet = FLEET.replace("decky-01", "lifecycle").replace("decky-02", "deploy");
     ended(&data, &master, &ids(&api(&data, &master, "POST", "/deckies/deploy", &fleet)));
     for name in ["lifecycle", "deploy"] {

@@ -1,17 +1,17 @@
 //! Heartbeats at a master over mTLS: whom it hears, and what it answers.
 
-use crate::processes::{Answer, Data, Running, ask_tls, request};
+use crate::processes::{Answer, Data, Process, ask_tls, request};
 use crate::{SWARM, api, ids};
 
 struct Master {
     data: Data,
-    process: Running,
+    process: Process,
 }
 
 impl Master {
     fn new() -> Self {
         let data = Data::with_hosts(&["w1", "w2"]);
-        let process = Running::master(&data, &[]);
+        let process = Process::master(&data, &[]);
         Self { data, process }
     }
 

@@ -10,19 +10,19 @@ mod beats;
 mod files;
 mod swarm;
 
-use processes::{Answer, Data, Running, ask, request};
+use processes::{Answer, Data, Process, ask, request};
 
 const FLEET: &str = include_str!("../../examples/fleet.json");
 const SWARM: &str = include_str!("../../examples/fleet-swarm.json");
 
 /// A request to the API with its token.
-fn api(data: &Data, master: &Running, method: &str, path: &str, body: &str) -> Answer {
+fn api(data: &Data, master: &Process, method: &str, path: &str, body: &str) -> Answer {
     with(data, master, method, path, &[], body)
 }
 
 fn with(
     data: &Data,
-    master: &Running,
+    master: &Process,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -40,7 +40,7 @@ fn ids(answer: &Answer) -> Vec<String> {
 }
 
 /// Rows, once all of them have ended.
-fn ended(data: &Data, master: &Running, ids: &[String]) -> Vec<serde_json::Value> {
+fn ended(data: &Data, master: &Process, ids: &[String]) -> Vec<serde_json::Value> {
     let query = ids.iter().map(|id| format!("ids={id}")).collect::<Vec<_>>().join("&");
     let begun = std::time::Instant::now();
     loop {

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use crate::processes::{Data, Running};
+use crate::processes::{Data, Process};
 use crate::{SWARM, api, ended, ids};
 
-fn worker(data: &Data, master: &Running, host: &str) -> Running {
+fn worker(data: &Data, master: &Process, host: &str) -> Process {
     let beats = master.address("swarm").to_string();
-    Running::start(data, &["worker", host, "--master", &beats, "--beat-every", "1s"])
+    Process::start(data, &["worker", host, "--master", &beats, "--beat-every", "1s"])
 }
 
 #[test]
 fn a_fleet_comes_up_on_its_hosts_is_changed_and_taken_down() {
     let data = Data::with_hosts(&["w1", "w2"]);
-    let mut master = Running::master(&data, &[]);
+    let mut master = Process::master(&data, &[]);
     let mut workers = ["w1", "w2"].map(|host| worker(&data, &master, host));
     let fleet = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet-swarm.json");
     let shown = data.ok(&["deploy", fleet]);
@@ -34,7 +34,7 @@ fn a_fleet_comes_up_on_its_hosts_is_changed_and_taken_down() {
 #[test]
 fn a_worker_that_is_not_there_fails_its_own_rows_and_no_others() {
     let data = Data::with_hosts(&["w1", "w2"]);
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let _worker = worker(&data, &master, "w2");
     let rows = ended(&data, &master, &ids(&api(&data, &master, "POST", "/deckies/deploy", SWARM)));
     for row in rows {
@@ -50,7 +50,7 @@ fn a_worker_that_is_not_there_fails_its_own_rows_and_no_others() {
 #[test]
 fn a_worker_with_another_certificate_is_told_apart() {
     let data = Data::with_hosts(&["w1", "w2"]);
-    let master = Running::master(&data, &[]);
+    let master = Process::master(&data, &[]);
     let _worker = worker(&data, &master, "w1");
     // The host shows its own certificate, and another one is pinned.
     let hosts = data.ok(&["--json", "hosts", "rm", "w1"]);

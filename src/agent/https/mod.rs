@@ -2,7 +2,7 @@
 //! of one CA, and the agent's is the pinned one.
 //!
 //! One connection does all of it: the handshake, the check of the agent's
-//! certificate against the CA **and** against the host's [`Pin`], and only
+//! certificate against the CA **and** against the host's [`Pin`](crate::Pin), and only
 //! then the request. No proxy is asked, no redirect followed, and time and
 //! size of everything are bounded by [`CallLimits`].
 //!
@@ -37,8 +37,8 @@ mod wire;
 
 pub(crate) use call::{CallError, HttpsClient, Peer};
 pub use identity::{Identity, IdentityError};
-#[doc(hidden)]
-pub use wire::reason;
+#[cfg(any(feature = "testkit", feature = "worker"))]
+pub(crate) use wire::reason;
 
 /// How long a call may take, and how much may come back.
 ///

@@ -59,8 +59,7 @@ fn json(body: &impl Serialize) -> String {
 
 /// Why an answer is not the one hoped for: its status, and what its body says
 /// in the shapes that agents and masters use (`{"detail": ..}`, or text).
-#[must_use]
-pub fn reason(status: u16, body: &[u8]) -> String {
+pub(crate) fn reason(status: u16, body: &[u8]) -> String {
     let said = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => fields.get("detail").map(detail),
         _ => None,

@@ -14,13 +14,13 @@ const ANSWER: u64 = 16 << 20;
 
 /// A master that runs, and takes requests.
 #[derive(Clone)]
-pub struct Running {
+pub struct RunningMaster {
     agent: ureq::Agent,
     base: String,
     token: String,
 }
 
-impl Running {
+impl RunningMaster {
     /// The master that runs over this data directory, if one does. Its token
     /// goes to nobody else.
     pub fn find(home: &Home) -> Result<Option<Self>, Complaint> {

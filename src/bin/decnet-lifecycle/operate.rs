@@ -13,7 +13,7 @@ use serde_json::json;
 use smol::future::FutureExt as _;
 
 use crate::args::{Deploy, EngineChoice, Mutate, Teardown, Terms};
-use crate::client::{Running, ids};
+use crate::client::{RunningMaster, ids};
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::{Output, Place};
@@ -22,7 +22,7 @@ use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(&args.fleet)?;
-    if let Some(master) = Running::find(home)? {
+    if let Some(master) = RunningMaster::find(home)? {
         if args.engine != EngineChoice::Auto || args.compose.is_given() {
             return Err(Complaint(
                 "the master that runs has its own engine; give these options to `serve`".into(),
@@ -58,7 +58,7 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
 }
 
 pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home)? {
+    if let Some(master) = RunningMaster::find(home)? {
         let path = format!("/deckies/{}/mutate?{}", args.decky, query(&args.terms).finish());
         let body = json!({"services": args.services}).to_string();
         let answer = master.post(&path, args.terms.key.as_ref(), body).await?;
@@ -76,7 +76,7 @@ pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Com
 }
 
 pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home)? {
+    if let Some(master) = RunningMaster::find(home)? {
         let decky = args.decky.as_ref().map(|decky| format!("/{decky}")).unwrap_or_default();
         let path = format!("/deckies{decky}/teardown?{}", query(&args.terms).finish());
         let answer = master.post(&path, args.terms.key.as_ref(), String::new()).await?;
@@ -155,7 +155,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
         Ok(())
     };
     let dead = async {
-        while Running::find(home)?.is_some() {
+        while RunningMaster::find(home)?.is_some() {
             smol::Timer::after(Duration::from_secs(2)).await;
         }
         Err(Complaint(

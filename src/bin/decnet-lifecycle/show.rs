@@ -10,7 +10,7 @@ use decnet_lifecycle::{
 use serde_json::{Value, json};
 
 use crate::args::Ls;
-use crate::client::Running;
+use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
 use crate::output::{Output, detailed, line, row};
@@ -48,7 +48,7 @@ async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Reco
 
 pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Complaint> {
     // A running master knows more of a row than the row says.
-    let value = match Running::find(home)? {
+    let value = match RunningMaster::find(home)? {
         Some(master) => master.get(&format!("/lifecycle/{id}")).await?,
         None => {
             let Some(record) = home.reader()?.read(&[id]).await?.pop() else {

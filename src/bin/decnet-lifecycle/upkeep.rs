@@ -6,7 +6,7 @@ use std::time::Duration;
 use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, Runner, SystemClock};
 use serde_json::{Value, json};
 
-use crate::client::Running;
+use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::Output;
@@ -17,7 +17,7 @@ async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
-    if let Some(master) = Running::find(home)? {
+    if let Some(master) = RunningMaster::find(home)? {
         let answer = master.post(&format!("/lifecycle/{id}/cancel"), None, String::new()).await?;
         let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
         out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {word}"));
