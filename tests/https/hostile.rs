@@ -57,7 +57,7 @@ fn a_peer_that_hangs_before_the_handshake() {
     });
     let answer = mutate(ca.issue("master", "127.0.0.1").identity(), &peer.address, Pinned::CaOnly);
     let Err(AgentError::Tls { reason }) = answer else { panic!("{answer:?}") };
-    assert_eq!(reason, "no connection within 0.4 s");
+    assert_eq!(reason, "no connection within 2 s");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_peer_that_hangs_after_the_request_or_within_its_answer() {
         });
         let answer = mutate(master.identity(), &peer.address, Pinned::CaOnly);
         let Err(AgentError::Unconfirmed { reason }) = answer else { panic!("{answer:?}") };
-        assert_eq!(reason, "no answer within 0.4 s", "{said}");
+        assert_eq!(reason, "no answer within 2 s", "{said}");
     }
     // The status says all; that the body never comes is no matter.
     let peer = Peer::tls(worker.server(), |tls, _| {
@@ -121,7 +121,9 @@ fn a_peer_that_floods() {
             }
         });
         let answer = mutate(master.identity(), &peer.address, Pinned::CaOnly);
-        assert!(sent.load(Ordering::SeqCst) < BOUND, "{} bytes were taken", sent.load(Ordering::SeqCst));
+        let taken = sent.load(Ordering::SeqCst);
+        // Of answers before the answer none is kept; time ends them.
+        assert!(taken < BOUND || unit.starts_with(b"HTTP/1.1 100"), "{taken} bytes were taken");
         answer
     };
     let body = flood("HTTP/1.1 500 Oh\r\ncontent-length: 99999999999\r\n\r\n", &[b'x'; 4096]);

@@ -18,12 +18,13 @@ use decnet_lifecycle::https::{CallLimits, HttpsAgents, Identity};
 use decnet_lifecycle::*;
 use futures_lite::future::block_on;
 
-/// Limits that a hostile peer runs into soon.
+/// Limits that a hostile peer runs into soon, and an honest one on a busy machine
+/// does not.
 fn soon() -> CallLimits {
     let mut limits = CallLimits::default();
-    limits.connect = Duration::from_millis(400);
-    limits.response = Duration::from_millis(400);
-    limits.total = Duration::from_millis(700);
+    limits.connect = Duration::from_secs(2);
+    limits.response = Duration::from_secs(2);
+    limits.total = Duration::from_secs(3);
     limits
 }
 
