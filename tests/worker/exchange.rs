@@ -150,3 +150,18 @@ fn only_named_deckies_of_a_shard_are_worked_on() {
     assert_eq!((last.deckies.len(), last.fleet_size), (1, 4));
     assert_eq!(pair.last_beat()["status"]["deckies"].as_array().unwrap().len(), 4);
 }
+
+/// More ends than one beat tells of: those to come are known too, so that the
+/// rows must not be listed as if they were all.
+#[test]
+fn rows_whose_end_is_told_later_are_not_left_out_as_unknown() {
+    let pair = Pair::new();
+    let ids = pair.deploy(1_500);
+    pair.tick();
+    assert_eq!(pair.told(&ids), vec!["succeeded"; 1_500]);
+    let bodies = pair.wire.bodies.lock().unwrap();
+    let telling: Vec<_> = bodies.iter().filter(|beat| beat["lifecycle"].is_array()).collect();
+    let (last, before) = telling.split_last().unwrap();
+    assert!(before.len() > 1 && before.iter().all(|beat| beat["open_rows"].is_null()));
+    assert!(last["open_rows"].is_array());
+}
