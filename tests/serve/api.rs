@@ -271,7 +271,8 @@ fn a_master_stops_gracefully_and_the_next_goes_on() {
     let mut master = Process::master(&data, &[]);
     let done = ids(&api(&data, &master, "POST", "/deckies/deploy", FLEET));
     ended(&data, &master, &done);
-    assert!(data.refused(&["serve", "--listen", "127.0.0.1:0"]).contains("in use"));
+    let busy = data.refused(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(busy.contains("in use") && !busy.contains("--wait"), "{busy}");
     assert!(data.refused(&["prune"]).contains("in use"));
     // A follower of the feed is let go.
     let mut follower = TcpStream::connect(master.address("api")).unwrap();
@@ -377,6 +378,7 @@ fn a_master_is_not_exposed_by_mistake() {
     assert!(data.refused(&["serve", "--request-timeout", "500ms"]).contains("12h"));
     let swarm = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet-swarm.json");
     assert!(data.refused(&["deploy", swarm]).contains("start one with `serve`"));
+    assert!(data.refused(&["worker", "..", "--bundle", "."]).contains("another id"));
     std::fs::write(data.path("serve.token"), "short").unwrap();
     assert!(data.refused(&["serve", "--listen", "127.0.0.1:0"]).contains("holds no token"));
 }

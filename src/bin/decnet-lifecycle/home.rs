@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,10 @@ impl Home {
 
     /// The files of a worker on this machine.
     pub fn of_worker(&self, name: &HostId) -> Result<Self, Complaint> {
+        // A folder of its own, whatever the id allows.
+        if name.as_str().bytes().all(|byte| byte == b'.') {
+            return Err(Complaint(format!("{name} is no name for a folder; give the host another id")));
+        }
         let own = Self { dir: self.dir.join("workers").join(name.as_str()) };
         own.make_root()?;
         Ok(own)
@@ -110,7 +114,7 @@ impl Home {
     }
 
     /// The store, to be written; made if it isn't there and `make` says so.
-    pub async fn writer(&self, make: Make, wait: bool) -> Result<Arc<RedbStore>, Complaint> {
+    pub async fn writer(&self, make: Make, wait: Wait) -> Result<Arc<RedbStore>, Complaint> {
         if make == Make::IfMissing {
             self.make_root()?;
         } else if !self.store_path().exists() {
@@ -119,14 +123,14 @@ impl Home {
         let mut told = false;
         loop {
             match RedbStore::open(self.store_path()) {
-                Err(busy @ OpenError::InUse { .. }) if wait => {
+                Err(busy @ OpenError::InUse { .. }) if wait == Wait::Yes => {
                     if !told {
                         eprintln!("waiting: {busy}");
                         told = true;
                     }
                     smol::Timer::after(Duration::from_millis(200)).await;
                 }
-                Err(busy @ OpenError::InUse { .. }) => {
+                Err(busy @ OpenError::InUse { .. }) if wait == Wait::No => {
                     return Err(Complaint(format!("{busy}; or give --wait")));
                 }
                 opened => return Ok(Arc::new(opened?)),
@@ -176,6 +180,36 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
     file.write_all(bytes)?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Writes a file that must not be there yet.
+pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Complaint> {
+    let complain = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Complaint(format!(
+            "{} is there already, and nothing is overwritten; move it away first",
+            path.display()
+        )),
+        _ => Complaint(format!("{}: {error}", path.display())),
+    };
+    let file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path);
+    let mut file = file.map_err(complain)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(complain)
+}
+
+/// Whether to wait for a store that another process writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Yes,
+    /// No, and `--wait` would.
+    No,
+    /// No, and there is no way to ask for it.
+    NotOffered,
+}
+
+impl From<bool> for Wait {
+    fn from(wait: bool) -> Self {
+        if wait { Self::Yes } else { Self::No }
+    }
 }
 
 /// Whether a store that isn't there is made.

@@ -174,7 +174,7 @@ const fn overlap(terms: &Terms) -> Overlap {
 
 /// The master: the store is ours, and what an earlier one left open has ended.
 async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Result<Runner, Complaint> {
-    let store = home.writer(Make::IfMissing, terms.wait).await?;
+    let store = home.writer(Make::IfMissing, terms.wait.into()).await?;
     let runner = home.runner(store, chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
     let recovered = runner.recover().await?;
     if recovered.failed > 0 {

@@ -1,8 +1,7 @@
 //! `pki`: a CA and bundles, in DECNET's file layout.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +14,7 @@ use rustls::pki_types::ServerName;
 use serde_json::json;
 
 use crate::args::Pki;
-use crate::home::Home;
+use crate::home::{Home, write_new};
 use crate::output::Output;
 use crate::{Complaint, Done};
 
@@ -161,17 +160,4 @@ fn make_dir(path: &Path) -> Result<(), Complaint> {
         .mode(0o700)
         .create(path)
         .map_err(|error| Complaint(format!("{}: {error}", path.display())))
-}
-
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Complaint> {
-    let complain = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Complaint(format!(
-            "{} is there already, and nothing is overwritten; move it away first",
-            path.display()
-        )),
-        _ => Complaint(format!("{}: {error}", path.display())),
-    };
-    let file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path);
-    let mut file = file.map_err(complain)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(complain)
 }

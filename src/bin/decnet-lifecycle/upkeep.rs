@@ -13,7 +13,11 @@ use crate::output::Output;
 use crate::{Complaint, Done};
 
 async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
-    home.runner(home.writer(Make::Never, wait).await?, &Chosen::for_deployed(home)?, Arc::new(NoProgress))
+    home.runner(
+        home.writer(Make::Never, wait.into()).await?,
+        &Chosen::for_deployed(home)?,
+        Arc::new(NoProgress),
+    )
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {

@@ -11,8 +11,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::{
-    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode,
-    MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, TeardownRequest, history,
+    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, FleetState as _, LifecycleId,
+    Mode, MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, TeardownRequest, history,
 };
 use serde_json::{Value, json};
 
@@ -177,8 +177,9 @@ async fn run(
 }
 
 async fn deployed(master: &Master) -> Result<FleetConfig, Trouble> {
-    let nothing = || unprocessable(&"nothing is deployed; deploy a fleet first");
-    master.deployed().await?.ok_or_else(nothing)
+    let kept = master.fleet_state.load().await;
+    let kept = kept.map_err(|error| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    kept.ok_or_else(|| unprocessable(&"nothing is deployed; deploy a fleet first"))
 }
 
 fn services(body: &[u8]) -> Result<Vec<ServiceName>, Trouble> {

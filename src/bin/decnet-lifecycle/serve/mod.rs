@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicU64;
 
 use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
-use decnet_lifecycle::{Deadlines, FileFleetState, FleetState as _, HostsFile, NoProgress, Runner, Store};
+use decnet_lifecycle::{Deadlines, FileFleetState, HostsFile, NoProgress, Runner, Store};
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::args;
 use crate::engines::Chosen;
-use crate::home::{Home, Make};
+use crate::home::{Home, Make, Wait};
 use crate::net::{Server, stop_signal};
 use crate::output::Output;
 use crate::{Complaint, Done};
@@ -48,7 +48,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
             args.listen
         )));
     }
-    let store = home.writer(Make::IfMissing, false).await?;
+    let store = home.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(home, args.local.engine, &args.local.compose).await?;
     let hosts = Arc::new(HostsFile::new(home.hosts_path()));
     let identity = identity(home, &args)?;
@@ -120,15 +120,6 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         },
     );
     Ok(Done::Well)
-}
-
-impl Master {
-    /// The fleet as deployed.
-    async fn deployed(&self) -> Result<Option<decnet_lifecycle::FleetConfig>, crate::answer::Trouble> {
-        self.fleet_state.load().await.map_err(|error| {
-            crate::answer::Trouble::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-        })
-    }
 }
 
 /// The master's own bundle; none if there is none and none was asked for.

@@ -1,12 +1,12 @@
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::Complaint;
+use crate::home::write_new;
 
 /// The bearer token of the API. Kept as its hash, so that comparing takes no
 /// longer the more of it is right.
@@ -26,13 +26,7 @@ impl Token {
             Ok(_) => Err(complain(&"it holds no token; remove it, and `serve` makes one")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let token = random()?;
-                let mut file = fs::OpenOptions::new()
-                    .create_new(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(path)
-                    .map_err(|error| complain(&error))?;
-                file.write_all(format!("{token}\n").as_bytes()).map_err(|error| complain(&error))?;
+                write_new(path, &format!("{token}\n"), 0o600)?;
                 Ok(token)
             }
             Err(error) => Err(complain(&error)),

@@ -1,7 +1,5 @@
 //! What a master asks a worker: the original's agent, over mTLS.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
@@ -9,7 +7,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{DeckyName, Engine, Failure, Host, LifecycleId, Status};
+use decnet_lifecycle::{DeckyName, Failure, Host, LifecycleId, Status};
 use serde_json::json;
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};
@@ -18,7 +16,6 @@ use crate::net::PeerCertificate;
 #[derive(Clone)]
 pub struct Agent {
     pub worker: Worker,
-    pub engine: Arc<dyn Engine>,
     /// Who may ask: the master, by the certificate that it must show.
     pub master: Host,
 }
@@ -53,11 +50,11 @@ async fn status(State(agent): State<Agent>) -> Response {
 
 async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
     let dispatch = DeployDispatch::from_json(&given(body)?).map_err(wrong_body)?;
-    let deckies: Vec<DeckyName> = if dispatch.dry_run == DryRun::Yes {
-        agent.engine.check(&dispatch.config).map_err(|problems| unfit(&problems))?;
-        dispatch.config.names().cloned().collect()
-    } else {
-        start(async move { agent.worker.deploy(dispatch).await }).await?.into_keys().collect()
+    let (dry_run, all) = (dispatch.dry_run, dispatch.config.names().cloned().collect());
+    let taken = start(async move { agent.worker.deploy(dispatch).await }).await?;
+    let deckies: Vec<DeckyName> = match dry_run {
+        DryRun::Yes => all,
+        DryRun::No => taken.into_keys().collect(),
     };
     Ok(answer(StatusCode::ACCEPTED, &json!({"status": "accepted", "deckies": deckies})))
 }
@@ -67,11 +64,9 @@ async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
     let (decky, services) = (dispatch.decky.clone(), dispatch.services.clone());
     let (code, word) = match dispatch.dry_run {
         DryRun::Yes => (StatusCode::OK, "dry_run"),
-        DryRun::No => {
-            start(async move { agent.worker.mutate(dispatch).await }).await?;
-            (StatusCode::ACCEPTED, "accepted")
-        }
+        DryRun::No => (StatusCode::ACCEPTED, "accepted"),
     };
+    start(async move { agent.worker.mutate(dispatch).await }).await?;
     Ok(answer(code, &json!({"status": word, "decky_id": decky, "services": services})))
 }
 
@@ -95,8 +90,4 @@ async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
 fn wrong_body(error: BodyError) -> Trouble {
     let detail = error.to_json().get("detail").cloned().unwrap_or_default();
     Trouble { status: StatusCode::UNPROCESSABLE_ENTITY, detail }
-}
-
-fn unfit(problems: &dyn std::fmt::Display) -> Trouble {
-    Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, problems.to_string())
 }

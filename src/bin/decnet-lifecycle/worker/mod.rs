@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::args;
 use crate::engines::Chosen;
-use crate::home::{Home, Make};
+use crate::home::{Home, Make, Wait};
 use crate::net::{Server, stop_signal};
 use crate::output::Output;
 use crate::{Complaint, Done};
@@ -25,18 +25,17 @@ const REQUEST: Duration = Duration::from_secs(5 * 60);
 const LAST_BEAT: Duration = Duration::from_secs(5);
 
 pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done, Complaint> {
+    let own = home.of_worker(&args.name)?;
     let listen = listen(home, &args)?;
     let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join(args.name.as_str()));
     let identity = Identity::load(&bundle)?;
-    let own = home.of_worker(&args.name)?;
-    let store = own.writer(Make::IfMissing, false).await?;
+    let store = own.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(&own, args.local.engine, &args.local.compose).await?;
     let stop = stop_signal()?;
 
     let mut deadlines = Deadlines::default();
     deadlines.run = args.run;
-    let engine = chosen.engine();
-    let worker = Worker::builder(args.name.clone(), store, Arc::clone(&engine))
+    let worker = Worker::builder(args.name.clone(), store, chosen.engine())
         .settled_file(own.settled_path())
         .fleet_state(Arc::new(own.fleet_state(&chosen)))
         .compose_path(chosen.compose_path())
@@ -58,7 +57,7 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         async move { worker.beats(&master).await }
     });
     let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
-    let agent = agent::Agent { worker: worker.clone(), engine, master: asks };
+    let agent = agent::Agent { worker: worker.clone(), master: asks };
     server.run(agent::router(agent), stop).await;
     let left = worker.runner().shutdown(args.local.grace).await;
     maintained.abort();
