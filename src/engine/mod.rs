@@ -50,6 +50,16 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Ok(BTreeMap::new())
     }
 
+    /// Every decky of which this engine finds something, whether a fleet names
+    /// it or not; so that what nobody names any more is seen, and can be taken
+    /// down. An engine that can't look finds nothing.
+    ///
+    /// # Errors
+    /// Why nothing can be seen now.
+    async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        Ok(BTreeMap::new())
+    }
+
     /// Brings the deckies up as the fleet describes them.
     ///
     /// # Errors
@@ -63,7 +73,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// One failure that holds for every decky of the call.
     async fn mutate(&self, work: &Work) -> Result<Report, Failure>;
 
-    /// Takes the deckies down. A decky that isn't up counts as taken down.
+    /// Takes the deckies down. A decky that isn't up counts as taken down; one
+    /// that the fleet doesn't name goes by what is found of it.
     ///
     /// # Errors
     /// One failure that holds for every decky of the call.
