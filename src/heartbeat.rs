@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::beat::{Beat, BeatAnswer, Delta, Reported, Verdict, WorkerStatus};
+use crate::beat::{Beat, BeatAnswer, Delta, Reported, Verdict};
 use crate::journal::CommitError;
 use crate::lifecycle::{
-    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Phase, Record,
+    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Leaves, Lifecycle, LifecycleId, Phase, Record,
     Running, Status,
 };
 use crate::store::{Query, StoreError};
@@ -26,7 +26,7 @@ pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Resul
         context.heard.names_no_rows(host);
     }
     let deltas: Vec<Delta> = beat.deltas.iter().flatten().cloned().collect();
-    let mut judged = apply(context, host, &deltas, &beat.status).await?.into_iter();
+    let mut judged = apply(context, host, &deltas).await?.into_iter();
     let verdicts = beat.deltas.iter().map(|delta| match delta {
         Some(_) => judged.next().unwrap_or(Verdict::Malformed),
         None => Verdict::Malformed,
@@ -48,11 +48,6 @@ async fn fail_lost(context: &Context, host: &HostId, lost: &[LifecycleId]) -> Re
         "the worker of host {host} does not know of it; did it lose its files, or never get it? ask again"
     );
     strategy::fail_open(context, lost, &Failure::new(FailureKind::WorkerLost, &text)).await;
-    for row in context.journal.store().read(lost).await? {
-        if !row.is_open() {
-            context.heard.ended(host, row.id);
-        }
-    }
     Ok(())
 }
 
@@ -61,7 +56,6 @@ pub(crate) async fn apply(
     context: &Context,
     host: &HostId,
     deltas: &[Delta],
-    status: &WorkerStatus,
 ) -> Result<Vec<Verdict>, StoreError> {
     context.heard.note(host, context.clock.monotonic());
     let most = context.limits.deltas.max(Beat::MAX_DELTAS).min(deltas.len());
@@ -78,7 +72,8 @@ pub(crate) async fn apply(
                 let step = match &delta.report {
                     Reported::Failed(error) => {
                         let failure = Failure::new(FailureKind::Reported, error);
-                        row.fail(failure, at).claiming(delta.completed_at).into_intent()
+                        let leaves = left_by(delta, error);
+                        row.fail(failure, at).leaving(leaves).claiming(delta.completed_at).into_intent()
                     }
                     Reported::Succeeded | Reported::Running => {
                         row.succeed(at).claiming(delta.completed_at).into_intent()
@@ -90,22 +85,9 @@ pub(crate) async fn apply(
         }
     }
     let mut failed = None;
-    let (mut mutated, mut gone) = (Vec::new(), Vec::new());
     for (place, answer) in places.into_iter().zip(context.journal.commit_intents(ends).await) {
         let word = match answer {
-            Ok(row) => {
-                let services = context.heard.ended(host, row.id);
-                match (row.operation, row.status()) {
-                    (Operation::Mutate, Status::Succeeded) => {
-                        // After a restart of the master only the worker knows.
-                        let services = services.or_else(|| status.deckies.get(&row.decky).cloned());
-                        mutated.extend(services.map(|services| (row.decky, services)));
-                    }
-                    (Operation::Teardown, Status::Succeeded) => gone.push(row.decky),
-                    _ => {}
-                }
-                Verdict::Applied
-            }
+            Ok(_) => Verdict::Applied,
             Err(CommitError::Conflict { .. }) => Verdict::AlreadyClosed,
             Err(CommitError::Missing { .. }) => Verdict::Unknown,
             Err(CommitError::NotCommitted { error, lifecycle }) => {
@@ -122,14 +104,17 @@ pub(crate) async fn apply(
             *slot = word;
         }
     }
-    context.keep_services(&mutated).await;
-    if !gone.is_empty()
-        && let Err(failure) = context.keep_torn_down(&gone).await
-    {
-        log::error!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "workers' teardowns were not kept");
-    }
     // Without a verdict the worker sends the delta again, which is harmless.
     failed.map_or(Ok(verdicts), Err)
+}
+
+/// What a failure that a worker reports leaves of its decky. A worker of ours
+/// says which kind of failure it was, and puts back what its engine could not
+/// do; of the original's nothing is known.
+fn left_by(delta: &Delta, error: &str) -> Leaves {
+    let put_back = ["Engine: ", "Rejected: ", "Store: ", "Clash: "];
+    let said = delta.lifecycle_id.is_some() && put_back.iter().any(|kind| error.starts_with(kind));
+    if said { Leaves::AsBefore } else { Leaves::Unknown }
 }
 
 enum Judged {

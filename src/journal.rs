@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use event_listener::{Event as Signal, EventListener};
 
 use crate::bus::{Bus, Event};
+use crate::decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step};
 use crate::lifecycle::{
     AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State,
     Timestamp, Transition,
 };
-use crate::store::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The only way from an intended step to a durable one.
 ///
@@ -21,9 +22,17 @@ pub struct Journal {
     shared: Arc<Shared>,
 }
 
+/// Hears of every row that a journal has changed, right after the commit and
+/// before anybody else: the one place where it is known that a row closed, was
+/// started, or was asked to stop. Must return at once.
+pub(crate) trait Observer: fmt::Debug + Send + Sync {
+    fn changed(&self, row: &Record);
+}
+
 struct Shared {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    observer: Option<Arc<dyn Observer>>,
     committed: Signal,
     steps: AtomicU64,
     commits: AtomicU64,
@@ -85,10 +94,19 @@ impl Journal {
     /// A journal over a store and a bus.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Self {
+        Self::observed(store, bus, None)
+    }
+
+    pub(crate) fn observed(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 bus,
+                observer,
                 committed: Signal::new(),
                 steps: AtomicU64::new(0),
                 commits: AtomicU64::new(0),
@@ -200,6 +218,7 @@ impl Journal {
                 }
                 Outcome::Repeated(id) => repeated.push(id),
                 Outcome::Refused(refusal) => refusals.push(refusal),
+                Outcome::Placed(_) => {}
             }
         }
         if !refusals.is_empty() {
@@ -209,6 +228,20 @@ impl Journal {
             return Ok(Inserted::Repeated(repeated));
         }
         Ok(Inserted::New { rows, superseded })
+    }
+
+    /// The rows that a request under this key has made; none if the key is
+    /// not known.
+    pub(crate) async fn known_key(&self, key: KeyClaim) -> Result<Option<Vec<LifecycleId>>, InsertError> {
+        match self.insert(Vec::new(), Some(key)).await? {
+            Inserted::New { .. } => Ok(None),
+            Inserted::Repeated(ids) => Ok(Some(ids)),
+        }
+    }
+
+    /// Changes placements without a row.
+    pub(crate) async fn place(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        self.apply(batch).await
     }
 
     /// Notes on an open row that somebody asked for it to stop; gives the row
@@ -257,9 +290,22 @@ impl Journal {
 
     /// One commit, and then its events.
     async fn apply(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
-        let result = self.shared.store.commit(batch).await;
+        let changes = batch.changes.len();
+        let notes: Vec<bool> =
+            batch.changes.iter().map(|change| matches!(change, Change::Annotate(_))).collect();
+        let result = self.shared.store.commit(batch).await.and_then(|outcomes| {
+            // A known key is answered by the rows that it made.
+            let repeated = outcomes.iter().any(|outcome| {
+                matches!(outcome, Outcome::Repeated(_) | Outcome::Refused(Refusal::KeyTaken(_)))
+            });
+            if repeated || outcomes.len() == changes {
+                return Ok(outcomes);
+            }
+            let what = format!("it answered {changes} changes with {} outcomes", outcomes.len());
+            Err(StoreError::Corrupt { what })
+        });
         match &result {
-            Ok(outcomes) => self.tell(outcomes),
+            Ok(outcomes) => self.tell(outcomes, &notes),
             Err(error) => {
                 self.shared.store_errors.fetch_add(1, Ordering::Relaxed);
                 log::error!(target: "decnet_lifecycle::journal", error:% = error; "a commit failed");
@@ -268,20 +314,28 @@ impl Journal {
         result
     }
 
-    fn tell(&self, outcomes: &[Outcome]) {
+    fn tell(&self, outcomes: &[Outcome], notes: &[bool]) {
         let mut steps = 0;
-        for outcome in outcomes {
+        for (place, outcome) in outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Applied { record, superseded } => {
-                    for record in superseded.iter().chain([&**record]) {
+                    for row in superseded.iter().chain([&**record]) {
                         steps += 1;
+                        if let Some(observer) = &self.shared.observer {
+                            observer.changed(row);
+                        }
+                    }
+                    superseded.iter().for_each(|row| self.publish(row));
+                    // A note changes no status: it is in the feed, not on the
+                    // bus.
+                    if !notes.get(place).is_some_and(|note| *note) {
                         self.publish(record);
                     }
                 }
                 Outcome::Refused(Refusal::Conflict(_)) => {
                     self.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                 }
-                Outcome::Refused(_) | Outcome::Repeated(_) => {}
+                Outcome::Refused(_) | Outcome::Repeated(_) | Outcome::Placed(_) => {}
             }
         }
         if steps > 0 {
@@ -292,10 +346,6 @@ impl Journal {
     }
 
     fn publish(&self, record: &Record) {
-        // An annotation changes no status: it is in the feed, not on the bus.
-        if record.is_open() && record.cancel_requested_at.is_some() {
-            return;
-        }
         log::info!(
             target: "decnet_lifecycle::journal",
             lifecycle_id:% = record.id,
@@ -345,7 +395,7 @@ fn settle<F: State>(intent: Intent<F>, outcome: Option<Outcome>) -> Settled<F> {
             Ok(intent) => return Settled::Rebased(intent),
             Err(current) => Err(conflict(current)),
         },
-        Some(Outcome::Refused(_) | Outcome::Repeated(_)) | None => {
+        Some(Outcome::Refused(_) | Outcome::Repeated(_) | Outcome::Placed(_)) | None => {
             intent.forget();
             Err(CommitError::Missing { id })
         }
@@ -374,6 +424,6 @@ fn put<T>(places: &mut [Option<T>], place: usize, value: T) {
 }
 
 fn step_of<F: State>(intent: &Intent<F>) -> Change {
-    let (expected, next) = intent.as_step();
-    Change::Step(Box::new(Step { expected, next: next.clone() }))
+    let (expected, next, leaves) = intent.as_step();
+    Change::Step(Box::new(Step { expected, next: next.clone(), leaves }))
 }

@@ -77,15 +77,16 @@ mod agent;
 mod beat;
 mod bus;
 mod clock;
+pub mod decide;
 mod engine;
 mod fleet;
-mod fleet_state;
 mod heartbeat;
 mod journal;
 mod lifecycle;
+pub mod placement;
 mod private_file;
 mod runner;
-mod store;
+pub mod store;
 mod strategy;
 mod sweep;
 #[cfg(feature = "testkit")]
@@ -106,6 +107,9 @@ pub use beat::{
 pub use bus::unix as unix_bus;
 pub use bus::{Bus, ChannelBus, Event, NullBus, Subscription};
 pub use clock::{Clock, SystemClock};
+pub use decide::{
+    Annotate, Batch, BatchError, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together,
+};
 #[cfg(feature = "compose")]
 pub use engine::compose;
 #[cfg(feature = "process")]
@@ -114,20 +118,20 @@ pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
 pub use fleet::{
     DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards,
 };
-pub use fleet_state::{FileFleetState, FleetState, FleetStateError, MemoryFleetState};
 pub use journal::{CommitError, Journal};
 pub use lifecycle::{
-    AnyLifecycle, Closed, DeckyName, Failed, Failure, FailureKind, HostId, Lifecycle, LifecycleId,
-    MasterName, NameError, Operation, Owner, ParseIdError, ParseTimestampError, Pending, Phase, Record,
-    RequestKey, Revision, Running, ServiceName, State, Status, Succeeded, Timestamp, Transition,
+    AnyLifecycle, Closed, DeckyName, EngineName, Failed, Failure, FailureKind, HostId, Leaves, Lifecycle,
+    LifecycleId, MasterName, NameError, Operation, Owner, ParseIdError, ParseTimestampError, Pending, Phase,
+    Record, RequestKey, Revision, Running, ServiceName, State, Status, Succeeded, Timestamp, Transition,
 };
+pub use placement::{Clash, Home, Placement, Plan, Standing};
 pub use runner::{
-    AcceptError, Accepted, BuildError, Cancelled, Counters, DeployRequest, Explanation, HistoryStep,
-    MutateRequest, Runner, RunnerBuilder, Seen, TeardownRequest, Watch, history,
+    AcceptError, Accepted, BuildError, Cancelled, Counters, DeckyStatus, DeployRequest, Explanation, Health,
+    HistoryStep, MutateRequest, Recovered, Runner, RunnerBuilder, Seen, TeardownRequest, Watch, history,
 };
 pub use store::{
-    Annotate, Batch, Change, Cursor, Entry, Feed, Insert, KeyClaim, MemoryStore, OpenOnly, Outcome, Overlap,
-    Page, ParseCursorError, Pruned, Query, Refusal, Retention, Step, Store, StoreError, Together,
+    Cursor, Entry, Feed, MemoryStore, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query,
+    Retention, Store, StoreError,
 };
 #[cfg(feature = "redb")]
 pub use store::{OpenError, RedbReader, RedbStore};

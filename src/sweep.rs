@@ -1,11 +1,14 @@
 //! Ends what nobody else ends: recover at start, sweep by deadline, prune.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::journal::CommitError;
-use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Status};
-use crate::store::{Cursor, Query, StoreError};
+use crate::lifecycle::{
+    AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Revision, Status,
+};
+use crate::placement::Placements;
+use crate::store::{Cursor, PlacementQuery, Query, StoreError};
 use crate::strategy::Context;
 
 /// How often more a row is looked for whose insert may still be under way.
@@ -31,7 +34,9 @@ pub struct Swept {
 /// dropped, running rows of hosts that fell silent. Costs as much as there
 /// is due.
 pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
+    stop_what_was_asked(context).await?;
     let mut swept = past_deadline(context).await?;
+    of_the_future(context, &mut swept).await?;
     dropped(context, &mut swept).await?;
     silent(context, &mut swept).await?;
     if swept.failed + swept.left > 0 {
@@ -40,6 +45,63 @@ pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
         );
     }
     Ok(swept)
+}
+
+/// Raises the tokens of driven rows that were asked to stop: whoever asked may
+/// have been dropped between the durable intent and the token.
+async fn stop_what_was_asked(context: &Context) -> Result<(), StoreError> {
+    for ids in context.active.driven().chunks(Query::MAX_LIMIT) {
+        for row in context.journal.store().read(ids).await? {
+            if row.cancel_requested_at.is_some() {
+                context.active.cancel(row.id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fails rows that were made before the wall clock stepped back, once as much
+/// time as they had has gone by: by the wall clock alone they would stay open
+/// for as long as the step was.
+async fn of_the_future(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
+    if context.has_stepped_back() {
+        look_ahead(context).await?;
+    }
+    let due: BTreeMap<LifecycleId, Revision> = context.ahead_and_due().into_iter().collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<LifecycleId> = due.keys().copied().collect();
+    let mut rows = context.journal.store().read(&ids).await?;
+    rows.retain(|row| row.is_open() && due.get(&row.id) == Some(&row.revision));
+    let why = |row: &Record| {
+        let deadline = row.deadline().unwrap_or(row.updated_at);
+        let text = format!(
+            "it did not end in its time; the wall clock has stepped back since it began, so its deadline of {deadline} did not count"
+        );
+        Failure::new(FailureKind::Deadline, &text)
+    };
+    let done = fail_some(context, rows, why).await;
+    swept.failed += done.failed;
+    swept.left += done.left;
+    Ok(())
+}
+
+/// Notes the open rows that last changed in what is now the future.
+async fn look_ahead(context: &Context) -> Result<(), StoreError> {
+    let mut after: Option<Cursor> = None;
+    loop {
+        let page = Query::new().open().limit(Query::MAX_LIMIT).after(after);
+        let page = context.journal.store().query(&page).await?;
+        for row in &page.records {
+            context.note_ahead(row);
+        }
+        after = page.next;
+        if after.is_none() {
+            context.looked_ahead();
+            return Ok(());
+        }
+    }
 }
 
 async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
@@ -63,22 +125,19 @@ async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
 /// Fails rows whose future was dropped before its end, unless a worker has
 /// the work.
 async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
-    let dropped = context.active.take_dropped();
-    if dropped.is_empty() {
+    // Held until all is done: a sweep that is itself dropped, or can't read,
+    // puts them back.
+    let mut dropped = context.active.take_dropped();
+    if dropped.ids().is_empty() {
         return Ok(());
     }
-    let ids: Vec<LifecycleId> = dropped.iter().map(|(id, _)| *id).collect();
-    let rows = match context.journal.store().read(&ids).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            context.active.put_back_dropped(dropped);
-            return Err(error);
-        }
-    };
+    let ids: Vec<LifecycleId> = dropped.ids().iter().map(|(id, _)| *id).collect();
+    let rows = context.journal.store().read(&ids).await?;
     // An insert whose future was dropped may land after this look.
     let found: BTreeSet<LifecycleId> = rows.iter().map(|row| row.id).collect();
-    let missing = dropped.into_iter().filter(|(id, looks)| !found.contains(id) && *looks < LOOKS);
-    context.active.put_back_dropped(missing.map(|(id, looks)| (id, looks + 1)));
+    let mut left: Vec<(LifecycleId, u8)> = dropped.ids().to_vec();
+    left.retain(|(id, looks)| !found.contains(id) && *looks < LOOKS);
+    left.iter_mut().for_each(|(_, looks)| *looks += 1);
     let stranded = |row: &Record| row.status() == Status::Pending || row.host.is_none();
     let rows: Vec<Record> = rows.into_iter().filter(|row| row.is_open() && stranded(row)).collect();
     let why = |_: &Record| {
@@ -87,8 +146,9 @@ async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError>
     let ids: Vec<LifecycleId> = rows.iter().map(|row| row.id).collect();
     let done = fail_some(context, rows, why).await;
     if done.left > 0 {
-        context.active.put_back_dropped(ids.into_iter().map(|id| (id, 0)));
+        left.extend(ids.into_iter().map(|id| (id, 0)));
     }
+    dropped.keep(left);
     swept.failed += done.failed;
     swept.left += done.left;
     Ok(())
@@ -103,7 +163,9 @@ async fn silent(context: &Context, swept: &mut Swept) -> Result<(), StoreError> 
     for host in context.heard.silent_since(before) {
         let why = |_: &Record| lost(&host, context.deadlines.silence);
         let query = Query::new().host(host.clone()).status(Status::Running);
-        let done = fail_all(context, &query, |_| true, why).await?;
+        // A dispatch under way is nobody's silence: its own deadline counts.
+        let dispatched = |row: &Record| context.active.stage(row.id).is_none();
+        let done = fail_all(context, &query, dispatched, why).await?;
         if done.left == 0 {
             context.heard.forget(&host);
         }
@@ -118,20 +180,40 @@ fn lost(host: &HostId, silence: Duration) -> Failure {
     Failure::new(FailureKind::WorkerLost, &text)
 }
 
-/// Ends, at start, what an earlier start of this master left open, and gives
-/// each worker host with running rows a fresh grace.
-pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Swept, StoreError> {
+/// What an earlier start of this master left open.
+pub(crate) struct Left {
+    pub(crate) swept: Swept,
+    /// Rows that were accepted and never started, and that say what they were
+    /// to bring about: they can be taken up again.
+    pub(crate) pending: Vec<Record>,
+}
+
+/// Ends, at start, what an earlier start of this master left running, and gives
+/// each worker host with running rows its whole silence anew.
+pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, StoreError> {
     let now = context.clock.monotonic();
+    // A clock that is behind what rows say has stepped back while no master ran.
+    look_ahead(context).await?;
+    let placements: Placements =
+        context.journal.store().placements(&PlacementQuery::All).await?.into_iter().collect();
+    let mut pending = Vec::new();
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {
             context.heard.expect(host, now);
-            context.heard.hand_over(host, row.id, None);
-            if row.cancel_requested_at.is_some() {
-                context.heard.ask_to_stop(host, row.id);
-            }
+            context.heard.changed(row);
+            context.heard.hand_over(host, row.id);
             return false;
         }
-        row.owner.master == owner.master && row.owner.epoch != owner.epoch
+        if row.owner.master != owner.master || row.owner.epoch == owner.epoch {
+            return false;
+        }
+        let says_what =
+            placements.get(&row.decky).is_some_and(|placement| placement.tried.contains_key(&row.id));
+        if row.status() == Status::Pending && says_what && row.cancel_requested_at.is_none() {
+            pending.push(row.clone());
+            return false;
+        }
+        true
     };
     let why = |row: &Record| {
         let text = match row.status() {
@@ -142,16 +224,16 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Swept, S
     };
     let swept = fail_all(context, &Query::new().open(), mine, why).await?;
     log::info!(
-        target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "recovered from an earlier start"
+        target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left, pending = pending.len(); "recovered from an earlier start"
     );
-    Ok(swept)
+    Ok(Left { swept, pending })
 }
 
 /// Fails every row of a query that is wanted, page by page.
 async fn fail_all(
     context: &Context,
     query: &Query,
-    wanted: impl Fn(&Record) -> bool,
+    mut wanted: impl FnMut(&Record) -> bool,
     why: impl Fn(&Record) -> Failure,
 ) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
@@ -194,11 +276,6 @@ async fn fail_some(context: &Context, rows: Vec<Record>, why: impl Fn(&Record) -
         count(&mut swept, &answer.map_err(drop_handle));
     }
     for answer in context.journal.commit_intents(running).await {
-        if let Ok(row) = &answer
-            && let Some(host) = &row.host
-        {
-            context.heard.ended(host, row.id);
-        }
         count(&mut swept, &answer.map_err(drop_handle));
     }
     swept

@@ -38,7 +38,8 @@ pub trait Agents: fmt::Debug + Send + Sync + 'static {
     /// As [`Agents::deploy`].
     async fn mutate(&self, host: &Host, call: &MutateCall) -> Result<(), AgentError>;
 
-    /// `POST /teardown {decky_id}` -> 200 once the decky is down.
+    /// `POST /teardown {decky_id, lifecycle_ids}` -> 200 once the decky is
+    /// down; without a `decky_id`, once all are.
     ///
     /// # Errors
     /// As [`Agents::deploy`].
@@ -66,13 +67,13 @@ pub struct MutateCall {
     pub lifecycle_id: LifecycleId,
 }
 
-/// One decky of a worker to take down.
+/// One decky of a worker to take down, or all that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeardownCall {
-    /// Which decky.
-    pub decky: DeckyName,
-    /// The row that tracks it.
-    pub lifecycle_id: LifecycleId,
+    /// Which decky; none for all.
+    pub decky: Option<DeckyName>,
+    /// Which rows track which deckies.
+    pub lifecycle_ids: BTreeMap<DeckyName, LifecycleId>,
 }
 
 /// Why a call to an agent did not give the answer hoped for.
@@ -104,6 +105,12 @@ pub enum AgentError {
     /// The agent understood the call and said no.
     #[error("agent refused: {reason}")]
     Refused {
+        /// The agent's own words.
+        reason: String,
+    },
+    /// The agent took the call, and failed at it.
+    #[error("the agent took the call and failed: {reason}")]
+    Failed {
         /// The agent's own words.
         reason: String,
     },

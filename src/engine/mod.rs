@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
-use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId};
+use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
 #[cfg(feature = "compose")]
@@ -29,6 +29,13 @@ pub use cancel::CancelToken;
 /// no process of its own behind. A panic is caught and fails the rows.
 #[async_trait]
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// Its name, by which a decky is known to be this engine's: one that
+    /// another engine brought up is refused before anything is done. Without a
+    /// name nothing is compared.
+    fn name(&self) -> Option<EngineName> {
+        None
+    }
+
     /// Whether the engine can work with this fleet at all; asked before a
     /// request is accepted, so it must be quick. Deckies of worker hosts are
     /// not its business.

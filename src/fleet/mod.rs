@@ -167,11 +167,6 @@ impl FleetConfig {
         Ok(fleet)
     }
 
-    /// The deckies by name; for who looks up many.
-    pub(crate) fn by_name(&self) -> BTreeMap<&DeckyName, &DeckyConfig> {
-        self.deckies.iter().map(|decky| (&decky.name, decky)).collect()
-    }
-
     /// The fleet cut down to these deckies; none if it has none of them.
     #[must_use]
     pub fn restricted_to(&self, names: &BTreeSet<DeckyName>) -> Option<Self> {
@@ -180,20 +175,8 @@ impl FleetConfig {
         (!deckies.is_empty()).then(|| self.with_deckies(deckies))
     }
 
-    /// The fleet of each worker host.
-    pub(crate) fn by_host(&self) -> BTreeMap<HostId, Self> {
-        let mut hosts: BTreeMap<HostId, Vec<DeckyConfig>> = BTreeMap::new();
-        for decky in &self.deckies {
-            if let (Some(host), Mode::Swarm) = (&decky.host_uuid, self.mode) {
-                hosts.entry(host.clone()).or_default().push(decky.clone());
-            }
-        }
-        hosts.into_iter().map(|(host, deckies)| (host, self.with_deckies(deckies))).collect()
-    }
-
     /// A fleet of nothing, for an engine that is to take down what nobody knows
     /// the settings of.
-    #[cfg(feature = "worker")]
     pub(crate) fn nothing() -> Self {
         Self {
             mode: Mode::Unihost,

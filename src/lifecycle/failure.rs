@@ -32,6 +32,10 @@ pub enum FailureKind {
     Abandoned,
     /// The work never reached the worker.
     Unreachable,
+    /// The store could not be read or written, so the work was not begun.
+    Store,
+    /// What is placed still stood in the way when the row's turn came.
+    Clash,
 }
 
 impl FailureKind {
@@ -51,8 +55,47 @@ impl FailureKind {
             Self::Reported => "Reported",
             Self::Abandoned => "Abandoned",
             Self::Unreachable => "Unreachable",
+            Self::Store => "Store",
+            Self::Clash => "Clash",
         }
     }
+
+    /// What a row that ran and failed so leaves of its decky, unless whoever
+    /// ends it knows better: as it was before where the work was refused, never
+    /// arrived, or the engine put things back; else nobody knows.
+    #[must_use]
+    pub const fn leaves(self) -> Leaves {
+        match self {
+            Self::Engine | Self::Rejected | Self::Unreachable | Self::Store | Self::Clash => Leaves::AsBefore,
+            Self::Dispatch
+            | Self::Deadline
+            | Self::Superseded
+            | Self::Cancelled
+            | Self::MasterRestarted
+            | Self::WorkerLost
+            | Self::Panic
+            | Self::Reported
+            | Self::Abandoned => Leaves::Unknown,
+        }
+    }
+}
+
+/// What the end of a row leaves of its decky.
+///
+/// ```
+/// use decnet_lifecycle::{FailureKind, Leaves};
+///
+/// assert_eq!(FailureKind::Rejected.leaves(), Leaves::AsBefore);
+/// assert_eq!(FailureKind::WorkerLost.leaves(), Leaves::Unknown);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Leaves {
+    /// It is as the row tried: there is evidence.
+    AsTried,
+    /// It is as it was before the row.
+    AsBefore,
+    /// It is as before or as tried; nobody knows.
+    Unknown,
 }
 
 impl fmt::Display for FailureKind {

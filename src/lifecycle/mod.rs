@@ -23,9 +23,9 @@ mod state;
 mod time;
 mod transition;
 
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, Leaves};
 pub use id::{LifecycleId, ParseIdError};
-pub use name::{DeckyName, HostId, MasterName, NameError, RequestKey, ServiceName};
+pub use name::{DeckyName, EngineName, HostId, MasterName, NameError, RequestKey, ServiceName};
 pub use record::{Operation, Owner, Phase, Record, Revision, Status};
 pub use state::{AnyLifecycle, Closed, Failed, Lifecycle, Pending, Running, State, Succeeded};
 pub use time::{ParseTimestampError, Timestamp};

@@ -223,3 +223,23 @@ name! {
         accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
     }
 }
+
+name! {
+    /// The name of an engine, such as `compose`: 1 to 32 lowercase letters,
+    /// digits or `-`. Deckies are taken down by the engine that brought them
+    /// up.
+    ///
+    /// ```
+    /// use decnet_lifecycle::EngineName;
+    ///
+    /// assert_eq!(EngineName::parse("process")?.as_str(), "process");
+    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// ```
+    EngineName,
+    Rule {
+        what: "engine name",
+        max: 32,
+        allowed: "lowercase letters, digits and '-'",
+        accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+    }
+}

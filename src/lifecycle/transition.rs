@@ -2,7 +2,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::state::{Lifecycle, State};
-use super::{LifecycleId, Record, Revision, Timestamp};
+use super::{Leaves, LifecycleId, Phase, Record, Revision, Timestamp};
 
 /// A step that has not been committed yet: from a row durable in `From` to
 /// the row as it will be in `To`. Only the journal makes it true.
@@ -22,12 +22,28 @@ pub struct Transition<From: State, To: State> {
 
 impl<From: State, To: State> Transition<From, To> {
     pub(super) fn new(from: Lifecycle<From>, next: Record) -> Self {
-        Self { intent: Intent { from, next }, to: PhantomData }
+        let leaves = match &next.phase {
+            Phase::Failed { since: Some(_), failure, .. } => failure.kind().leaves(),
+            Phase::Succeeded { .. } => Leaves::AsTried,
+            _ => Leaves::AsBefore,
+        };
+        Self { intent: Intent { from, next, leaves }, to: PhantomData }
     }
 
     /// Keeps the worker's claim of when it ended beside the row.
     pub fn claiming(mut self, completed_at: Option<Timestamp>) -> Self {
         self.intent.next.claimed_completion = completed_at;
+        self
+    }
+
+    /// Says what the end leaves of the decky where that is known better than
+    /// by the failure's kind; see [`FailureKind::leaves`](crate::FailureKind::leaves).
+    /// A success leaves what was tried, and a row that never ran what was
+    /// before: there this changes nothing.
+    pub fn leaving(mut self, leaves: Leaves) -> Self {
+        if matches!(self.intent.next.phase, Phase::Failed { since: Some(_), .. }) {
+            self.intent.leaves = leaves;
+        }
         self
     }
 
@@ -58,6 +74,7 @@ impl<From: State, To: State> fmt::Debug for Transition<From, To> {
 pub(crate) struct Intent<From: State> {
     from: Lifecycle<From>,
     next: Record,
+    leaves: Leaves,
 }
 
 impl<From: State> Intent<From> {
@@ -65,9 +82,10 @@ impl<From: State> Intent<From> {
         self.next.id
     }
 
-    /// The revision that the row must have, and the row as it shall be.
-    pub(crate) fn as_step(&self) -> (Revision, &Record) {
-        (self.from.revision(), &self.next)
+    /// The revision that the row must have, the row as it shall be, and what
+    /// its end leaves of the decky.
+    pub(crate) fn as_step(&self) -> (Revision, &Record, Leaves) {
+        (self.from.revision(), &self.next, self.leaves)
     }
 
     /// The handle, if nothing was changed.
@@ -90,6 +108,6 @@ impl<From: State> Intent<From> {
         if !current.may_become(&next) {
             return Err(Box::new(current));
         }
-        Ok(Self { from: Lifecycle::from_record(current)?, next })
+        Ok(Self { from: Lifecycle::from_record(current)?, next, leaves: self.leaves })
     }
 }

@@ -1,3 +1,5 @@
+//! Puts a runner together.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,8 +7,6 @@ use crate::agent::{Agents, HostDirectory, NoSwarm};
 use crate::bus::{Bus, NullBus};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, NoProgress, Progress};
-use crate::fleet_state::{FleetState, MemoryFleetState};
-use crate::journal::Journal;
 use crate::lifecycle::{MasterName, NameError, Owner};
 use crate::store::Store;
 use crate::strategy::{Context, Deadlines, Limits, Parts};
@@ -31,7 +31,6 @@ pub struct RunnerBuilder {
     hosts: Arc<dyn HostDirectory>,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
-    fleet_state: Arc<dyn FleetState>,
     deadlines: Deadlines,
     limits: Limits,
     master: Option<MasterName>,
@@ -62,7 +61,6 @@ impl Runner {
             hosts: Arc::new(NoSwarm),
             clock: Arc::new(SystemClock::new()),
             progress: Arc::new(NoProgress),
-            fleet_state: Arc::new(MemoryFleetState::default()),
             deadlines: Deadlines::default(),
             limits: Limits::default(),
             master: None,
@@ -96,12 +94,6 @@ impl RunnerBuilder {
     /// Who hears how deckies are coming along. Without: nobody.
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
-        self
-    }
-
-    /// Where the fleet as deployed is kept. Without: in memory.
-    pub fn fleet_state(mut self, state: Arc<dyn FleetState>) -> Self {
-        self.fleet_state = state;
         self
     }
 
@@ -163,15 +155,16 @@ impl RunnerBuilder {
             None => MasterName::parse("master")?,
         };
         let ids = Ids::new(self.seed);
-        let owner = Owner { master, epoch: ids.epoch() };
+        let owner = Owner { master: master.clone(), epoch: ids.epoch() };
         let context = Context::new(Parts {
-            journal: Journal::new(self.store, self.bus),
+            store: self.store,
+            bus: self.bus,
+            master: master.clone(),
             engine: self.engine,
             agents: self.agents,
             hosts: self.hosts,
             clock: self.clock,
             progress: self.progress,
-            fleet_state: self.fleet_state,
             deadlines,
             limits: self.limits,
         });

@@ -1,3 +1,5 @@
+//! Why a row is where it is, in words.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -75,7 +77,7 @@ impl fmt::Display for Explanation {
         if let (Some(host), Some(known)) = (&record.host, &self.host) {
             match known.silent_for {
                 Some(silent) => write!(f, "; host {host} last heard {} s ago", silent.as_secs())?,
-                None => write!(f, "; host {host} not heard yet")?,
+                None => write!(f, "; host {host} not heard since this master started")?,
             }
             if let Some(runtime) = &known.runtime {
                 write!(f, ", it says of the decky: {runtime}")?;

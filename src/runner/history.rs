@@ -1,3 +1,5 @@
+//! The steps that a row has taken.
+
 use serde::Serialize;
 
 use crate::lifecycle::{Phase, Record, Status, Timestamp};

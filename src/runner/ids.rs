@@ -1,3 +1,5 @@
+//! Ids that rise.
+
 use std::sync::{Mutex, PoisonError};
 
 use crate::lifecycle::{LifecycleId, Timestamp};

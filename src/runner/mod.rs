@@ -1,23 +1,20 @@
 //! The face: accept, watch, wait, list, explain, cancel, sweep.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use crate::beat::{Beat, BeatAnswer, Delta, Verdict, WorkerStatus};
-use crate::fleet::{DeckyConfig, FleetConfig, Mode};
+use crate::beat::{Beat, BeatAnswer, Delta, Verdict};
 use crate::heartbeat;
-use crate::journal::{InsertError, Inserted};
-use crate::lifecycle::{
-    DeckyName, HostId, LifecycleId, Operation, Owner, Phase, Record, Revision, Timestamp,
-};
-use crate::store::{Insert, KeyClaim, Page, Pruned, Query, Refusal, Retention, StoreError};
-use crate::strategy::{self, Context, Job};
+use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision};
+use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
+use crate::strategy::Context;
 use crate::sweep::{self, Swept};
 
+mod accept;
 mod builder;
+mod deckies;
 mod explain;
 mod history;
 mod ids;
@@ -28,6 +25,7 @@ mod take;
 mod watch;
 
 pub use builder::{BuildError, RunnerBuilder};
+pub use deckies::{DeckyStatus, Health};
 pub use explain::Explanation;
 pub use history::{HistoryStep, history};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
@@ -38,7 +36,6 @@ pub use watch::{Seen, Watch};
 
 use explain::Liveness;
 use ids::Ids;
-use request::{Terms, claim};
 
 /// Accepts work, drives it through the strategies, and answers questions
 /// about it. Cheap to clone.
@@ -89,150 +86,21 @@ pub struct Counters {
     pub active: usize,
 }
 
+/// What an earlier start of this master left.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Rows that were running here, and have been failed: how far they came is
+    /// unknown.
+    pub failed: usize,
+    /// Rows that could not be ended now; the next sweep tries again.
+    pub left: usize,
+    /// What was accepted and not begun: what a 202 has promised. Run it;
+    /// dropped, its rows fail at the next sweep.
+    pub accepted: Vec<Accepted>,
+}
+
 impl Runner {
-    /// Accepts a deploy: the rows are durable when this returns.
-    ///
-    /// # Errors
-    /// [`AcceptError`]; no row was made.
-    ///
-    /// If the future is dropped, the rows may have been made all the same; the
-    /// next sweep then fails them. A key makes it safe to ask again.
-    pub async fn accept_deploy(&self, request: DeployRequest) -> Result<Accepted, AcceptError> {
-        let DeployRequest { fleet, only, terms } = request;
-        let deckies = only.unwrap_or_else(|| fleet.names().cloned().collect());
-        self.fits(&fleet, &deckies)?;
-        self.accept(Job::Deploy, Operation::Deploy, fleet, deckies, terms).await
-    }
-
-    /// Accepts a mutate: the row is durable when this returns.
-    ///
-    /// # Errors
-    /// [`AcceptError`]; no row was made. Dropping: as for
-    /// [`Runner::accept_deploy`].
-    pub async fn accept_mutate(&self, request: MutateRequest) -> Result<Accepted, AcceptError> {
-        let MutateRequest { fleet, decky, services, terms } = request;
-        if fleet.decky(&decky).is_some() {
-            let refused = |error| AcceptError::Services(Box::new(error));
-            let mutated = fleet.with_services(&decky, services.clone()).map_err(refused)?;
-            self.fits(&mutated, &BTreeSet::from([decky.clone()]))?;
-        }
-        let job = Job::Mutate { services };
-        self.accept(job, Operation::Mutate, fleet, BTreeSet::from([decky]), terms).await
-    }
-
-    /// Accepts a teardown: the rows are durable when this returns.
-    ///
-    /// # Errors
-    /// [`AcceptError`]; no row was made. Dropping: as for
-    /// [`Runner::accept_deploy`].
-    pub async fn accept_teardown(&self, request: TeardownRequest) -> Result<Accepted, AcceptError> {
-        let TeardownRequest { fleet, deckies, terms } = request;
-        self.accept(Job::Teardown, Operation::Teardown, fleet, deckies, terms).await
-    }
-
-    /// Whether the engine can work with those of the deckies that are the
-    /// master's own.
-    fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
-        let is_remote = |decky: &DeckyConfig| fleet.mode == Mode::Swarm && decky.host_uuid.is_some();
-        if fleet.deckies.iter().any(|decky| deckies.contains(&decky.name) && !is_remote(decky)) {
-            self.shared.context.engine.check(fleet).map_err(AcceptError::Unfit)?;
-        }
-        Ok(())
-    }
-
-    async fn accept(
-        &self,
-        job: Job,
-        operation: Operation,
-        fleet: FleetConfig,
-        deckies: BTreeSet<DeckyName>,
-        terms: Terms,
-    ) -> Result<Accepted, AcceptError> {
-        let context = &self.shared.context;
-        if context.active.is_closing() {
-            return Err(AcceptError::ShuttingDown);
-        }
-        if deckies.is_empty() {
-            return Err(AcceptError::Empty);
-        }
-        let configs = fleet.by_name();
-        if let Some(decky) = deckies.iter().find(|decky| !configs.contains_key(decky)) {
-            let known = fleet.names().cloned().collect();
-            return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
-        }
-        let services: &[_] = if let Job::Mutate { services } = &job { services } else { &[] };
-        let asked = (operation == Operation::Deploy).then_some(&fleet);
-        let key = claim(terms.key.as_ref(), operation.as_str(), asked, &deckies, services);
-        let host_of = |decky| match fleet.mode {
-            Mode::Swarm => configs.get(decky).and_then(|config| config.host_uuid.clone()),
-            Mode::Unihost => None,
-        };
-        let now = context.deadline_base();
-        let inserts: Vec<Insert> =
-            deckies.iter().map(|decky| self.new_row(decky, host_of(decky), operation, now, &terms)).collect();
-        drop(configs);
-        // From here on a dropped future leaves its rows to the sweep.
-        let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
-        match self.insert(inserts, key).await {
-            Ok(Inserted::New { rows, superseded }) => {
-                for id in &superseded {
-                    context.active.cancel(*id);
-                    context.heard.ended_anywhere(*id);
-                }
-                let ids = rows.iter().map(|row| (row.decky().clone(), row.id())).collect();
-                let rows = rows.into_iter().map(|row| (row.decky().clone(), row)).collect();
-                let work = strategy::run(Arc::clone(context), job, Arc::new(fleet), rows, guard);
-                Ok(Accepted { ids, superseded, work: Some(Box::pin(work)) })
-            }
-            Ok(Inserted::Repeated(known)) => {
-                guard.finish();
-                let ids = deckies.into_iter().zip(known).collect();
-                Ok(Accepted { ids, superseded: Vec::new(), work: None })
-            }
-            Err(error) => {
-                // An insert of unknown fate may have left rows; the dropped
-                // guard hands them to the sweep.
-                if !matches!(&error, AcceptError::Store(error) if !error.is_unchanged()) {
-                    guard.finish();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn insert(&self, inserts: Vec<Insert>, key: Option<KeyClaim>) -> Result<Inserted, AcceptError> {
-        self.shared.context.journal.insert(inserts, key).await.map_err(|error| match error {
-            InsertError::Store(error) => AcceptError::Store(error),
-            InsertError::Refused(refusals) => why_refused(refusals),
-        })
-    }
-
-    fn new_row(
-        &self,
-        decky: &DeckyName,
-        host: Option<HostId>,
-        operation: Operation,
-        now: Timestamp,
-        terms: &Terms,
-    ) -> Insert {
-        let context = &self.shared.context;
-        let record = Record {
-            id: self.shared.ids.next(now),
-            decky: decky.clone(),
-            host,
-            operation,
-            phase: Phase::Pending { deadline: now.plus(context.deadlines.queue) },
-            owner: self.shared.owner.clone(),
-            created_at: now,
-            updated_at: now,
-            cancel_requested_at: None,
-            claimed_completion: None,
-            key: terms.key.clone(),
-            revision: Revision::ZERO,
-        };
-        Insert { record, overlap: terms.overlap }
-    }
-
     /// Takes the deltas of one beat of a host, empty ones too: each beat is a
     /// sign of life. All that count end in one commit; there is a verdict for
     /// each, in order.
@@ -243,7 +111,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
     pub async fn apply_deltas(&self, host: &HostId, deltas: &[Delta]) -> Result<Vec<Verdict>, StoreError> {
-        heartbeat::apply(&self.shared.context, host, deltas, &WorkerStatus::default()).await
+        heartbeat::apply(&self.shared.context, host, deltas).await
     }
 
     /// Takes a whole beat of a host: its deltas as [`Runner::apply_deltas`]
@@ -252,9 +120,7 @@ impl Runner {
     /// lost. Gives the answer for a worker that names rows.
     ///
     /// `host` is who the caller has authenticated, never what the body says.
-    /// Dropping it loses no row's end: what was not committed is sent again by
-    /// the worker. The fleet's state may then miss what was committed, so a
-    /// server whose clients may hang up spawns it.
+    /// Cancel-safe: what was not committed is sent again by the worker.
     ///
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
@@ -264,13 +130,17 @@ impl Runner {
         heartbeat::take(&self.shared.context, host, beat).await
     }
 
-    /// Ends what an earlier start of this master left open. Call it once,
-    /// before the first accept. Rows that a worker is at work on stay.
+    /// Ends what an earlier start of this master left running, and gives back
+    /// what it had accepted and not begun: spawn that, as any accepted work.
+    /// Call it once, before the first accept. Rows that a worker is at work on
+    /// stay.
     ///
     /// # Errors
     /// [`StoreError`] if the open rows can't be read; call it again.
-    pub async fn recover(&self) -> Result<Swept, StoreError> {
-        sweep::recover(&self.shared.context, &self.shared.owner).await
+    pub async fn recover(&self) -> Result<Recovered, StoreError> {
+        let left = sweep::recover(&self.shared.context, &self.shared.owner).await?;
+        let Swept { failed, left: undone } = left.swept;
+        Ok(Recovered { failed, left: undone, accepted: self.again(left.pending) })
     }
 
     /// Fails rows past their deadline, rows whose future was dropped, and the
@@ -287,8 +157,16 @@ impl Runner {
     /// as it is polled. Cancel-safe.
     pub async fn maintain(&self) {
         let context = &self.shared.context;
+        let every = self.shared.maintenance.sweep_every;
         loop {
-            context.clock.sleep(self.shared.maintenance.sweep_every).await;
+            let began = context.clock.monotonic();
+            context.clock.sleep(every).await;
+            let now = context.clock.monotonic();
+            // A master that was paused could not hear anybody.
+            if now.saturating_sub(began) > every.saturating_mul(2) {
+                log::warn!(target: "decnet_lifecycle::sweep", seconds = now.saturating_sub(began).as_secs(); "this master was paused; every host has its whole silence anew");
+                context.heard.fresh_grace(now);
+            }
             if let Err(error) = self.sweep().await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a sweep failed");
             }
@@ -380,11 +258,21 @@ impl Runner {
         Watch::of_journal(context.journal.clone(), Arc::clone(&context.clock), after)
     }
 
-    /// When a worker host was last heard; none if never since this start.
+    /// For how long a worker host has not been heard; none if never since this
+    /// start.
     #[must_use]
     pub fn silent_for(&self, host: &HostId) -> Option<Duration> {
         let context = &self.shared.context;
         context.heard.last(host).map(|at| context.clock.monotonic().saturating_sub(at))
+    }
+
+    /// The newest revision of the store: [`Runner::watch`] from here sees what
+    /// comes from now on. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the feed can't be read.
+    pub async fn head(&self) -> Result<Revision, StoreError> {
+        store::head(self.shared.context.journal.store()).await
     }
 
     /// Numbers since the runner was built.
@@ -399,24 +287,5 @@ impl Runner {
             events_dropped: counts.events_dropped,
             active: self.shared.context.active.len(),
         }
-    }
-}
-
-fn why_refused(refusals: Vec<Refusal>) -> AcceptError {
-    let mut busy = BTreeMap::new();
-    let mut other = None;
-    for refusal in refusals {
-        match refusal {
-            Refusal::Busy { decky, open } => {
-                busy.insert(decky, open);
-            }
-            Refusal::KeyTaken(key) => return AcceptError::KeyTaken(key),
-            Refusal::Together => {}
-            refusal => other = Some(format!("{refusal:?}")),
-        }
-    }
-    match other {
-        Some(other) if busy.is_empty() => AcceptError::Refused(other),
-        _ => AcceptError::Busy(busy.into_iter().collect()),
     }
 }

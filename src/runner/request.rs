@@ -1,3 +1,5 @@
+//! What a runner is asked, what it gives, and why it refuses.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
@@ -5,35 +7,40 @@ use std::pin::Pin;
 
 use sha2::{Digest, Sha256};
 
+use crate::decide::{KeyClaim, Overlap};
 use crate::fleet::{FleetConfig, FleetError, Problems};
 use crate::lifecycle::{DeckyName, LifecycleId, RequestKey, ServiceName};
-use crate::store::{KeyClaim, Overlap, StoreError};
+use crate::placement::{Clash, PlanTerms};
+use crate::store::StoreError;
 
 /// A deploy to accept: of all deckies of a fleet, or of some.
 ///
-/// An additive deploy names the new deckies with [`only`](Self::only): the
-/// engine sees the whole fleet, rows are made for the named ones.
+/// Deckies that are placed and that the fleet doesn't name stay as they are,
+/// unless it is asked to [prune](Self::prune) them.
 #[derive(Debug, Clone)]
 pub struct DeployRequest {
     pub(super) fleet: FleetConfig,
     pub(super) only: Option<BTreeSet<DeckyName>>,
+    pub(super) plan: PlanTerms,
     pub(super) terms: Terms,
 }
 
-/// A mutate to accept: other services for one decky.
+/// A mutate to accept: other services for one decky that is placed.
 #[derive(Debug, Clone)]
 pub struct MutateRequest {
-    pub(super) fleet: FleetConfig,
     pub(super) decky: DeckyName,
     pub(super) services: Vec<ServiceName>,
     pub(super) terms: Terms,
 }
 
-/// A teardown to accept: of some deckies of a fleet.
+/// A teardown to accept: of some deckies, or of all that are placed.
+///
+/// A decky that is not placed is looked for: in what the engine finds, and in
+/// what workers have said in their beats. So what nobody names any more can be
+/// taken down too.
 #[derive(Debug, Clone)]
 pub struct TeardownRequest {
-    pub(super) fleet: FleetConfig,
-    pub(super) deckies: BTreeSet<DeckyName>,
+    pub(super) deckies: Option<BTreeSet<DeckyName>>,
     pub(super) terms: Terms,
 }
 
@@ -74,7 +81,12 @@ impl DeployRequest {
     /// Deploys every decky of the fleet.
     #[must_use]
     pub const fn new(fleet: FleetConfig) -> Self {
-        Self { fleet, only: None, terms: Terms { overlap: Overlap::Reject, key: None } }
+        Self {
+            fleet,
+            only: None,
+            plan: PlanTerms { relocate: false, prune: false },
+            terms: Terms { overlap: Overlap::Reject, key: None },
+        }
     }
 
     /// Deploys these deckies of the fleet.
@@ -83,37 +95,84 @@ impl DeployRequest {
         self.only = Some(deckies.into_iter().collect());
         self
     }
+
+    /// Takes a decky that is placed on another machine down there first, with
+    /// a row of its own. Without, such a request is refused.
+    #[must_use]
+    pub const fn relocate(mut self, relocate: bool) -> Self {
+        self.plan.relocate = relocate;
+        self
+    }
+
+    /// Takes down what is placed and what the fleet doesn't name, with a row
+    /// for each decky. Without, those stay.
+    #[must_use]
+    pub const fn prune(mut self, prune: bool) -> Self {
+        self.plan.prune = prune;
+        self
+    }
+
+    /// The deckies that it is about.
+    pub(super) fn deckies(&self) -> BTreeSet<DeckyName> {
+        self.only.clone().unwrap_or_else(|| self.fleet.names().cloned().collect())
+    }
+
+    pub(super) fn claim(&self) -> Option<KeyClaim> {
+        let mut terms = String::from("deploy");
+        for (word, is_said) in [(" relocate", self.plan.relocate), (" prune", self.plan.prune)] {
+            if is_said {
+                terms.push_str(word);
+            }
+        }
+        claim(self.terms.key.as_ref(), &terms, &self.fleet.to_json(), &self.deckies(), &[])
+    }
 }
 
 impl MutateRequest {
-    /// Gives a decky of the fleet these services.
+    /// Gives a decky these services.
     #[must_use]
-    pub const fn new(fleet: FleetConfig, decky: DeckyName, services: Vec<ServiceName>) -> Self {
-        Self { fleet, decky, services, terms: Terms { overlap: Overlap::Reject, key: None } }
+    pub const fn new(decky: DeckyName, services: Vec<ServiceName>) -> Self {
+        Self { decky, services, terms: Terms { overlap: Overlap::Reject, key: None } }
+    }
+
+    pub(super) fn claim(&self) -> Option<KeyClaim> {
+        let deckies = BTreeSet::from([self.decky.clone()]);
+        claim(self.terms.key.as_ref(), "mutate", "", &deckies, &self.services)
     }
 }
 
 impl TeardownRequest {
-    /// Takes these deckies of the fleet down.
-    pub fn new(fleet: FleetConfig, deckies: impl IntoIterator<Item = DeckyName>) -> Self {
-        Self { fleet, deckies: deckies.into_iter().collect(), terms: Terms::default() }
+    /// Takes these deckies down.
+    pub fn new(deckies: impl IntoIterator<Item = DeckyName>) -> Self {
+        Self { deckies: Some(deckies.into_iter().collect()), terms: Terms::default() }
+    }
+
+    /// Takes all down that is placed.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { deckies: None, terms: Terms::default() }
+    }
+
+    pub(super) fn claim(&self) -> Option<KeyClaim> {
+        let what = if self.deckies.is_some() { "teardown" } else { "teardown all" };
+        claim(self.terms.key.as_ref(), what, "", &self.deckies.clone().unwrap_or_default(), &[])
     }
 }
 
-/// The claim on a key: the key, and a hash of all that was asked. The fleet
-/// is part of what a deploy asks for, and else only what the deckies are in:
-/// a mutate changes it, and is the same request when it is asked again.
-pub(super) fn claim(
+/// The claim on a key: the key, and a hash of all that was asked, which is
+/// never what was placed at the time: the same request is the same when it is
+/// asked again after it was done.
+fn claim(
     key: Option<&RequestKey>,
     operation: &str,
-    fleet: Option<&FleetConfig>,
+    fleet: &str,
     deckies: &BTreeSet<DeckyName>,
     services: &[ServiceName],
 ) -> Option<KeyClaim> {
     let key = key?.clone();
     let mut hash = Sha256::new();
     // Each part ends with a byte that none of them holds.
-    for part in [operation, &fleet.map(FleetConfig::to_json).unwrap_or_default()] {
+    for part in [operation, fleet] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -137,6 +196,7 @@ pub(super) fn claim(
 #[must_use = "spawn `run()` on your runtime, or the rows fail at the next sweep"]
 pub struct Accepted {
     pub(super) ids: BTreeMap<DeckyName, LifecycleId>,
+    pub(super) first: BTreeMap<DeckyName, LifecycleId>,
     pub(super) superseded: Vec<LifecycleId>,
     pub(super) work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -144,13 +204,27 @@ pub struct Accepted {
 impl Accepted {
     #[cfg(feature = "worker")]
     pub(crate) const fn nothing() -> Self {
-        Self { ids: BTreeMap::new(), superseded: Vec::new(), work: None }
+        Self { ids: BTreeMap::new(), first: BTreeMap::new(), superseded: Vec::new(), work: None }
     }
 
-    /// The row of each decky.
+    /// The row of each decky that the request is about.
     #[must_use]
     pub const fn ids(&self) -> &BTreeMap<DeckyName, LifecycleId> {
         &self.ids
+    }
+
+    /// The rows of what is taken down first: deckies that move, and deckies
+    /// that are pruned.
+    #[must_use]
+    pub const fn first(&self) -> &BTreeMap<DeckyName, LifecycleId> {
+        &self.first
+    }
+
+    /// All rows of the request, oldest first.
+    pub fn all_ids(&self) -> impl Iterator<Item = LifecycleId> {
+        let mut all: Vec<LifecycleId> = self.ids.values().chain(self.first.values()).copied().collect();
+        all.sort_unstable();
+        all.into_iter()
     }
 
     /// The rows that this request took over from.
@@ -183,6 +257,7 @@ impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accepted")
             .field("ids", &self.ids)
+            .field("first", &self.first)
             .field("superseded", &self.superseded)
             .finish_non_exhaustive()
     }
@@ -192,16 +267,16 @@ impl fmt::Debug for Accepted {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptError {
-    /// The fleet has no such decky.
-    #[error("the fleet has no decky {decky}; it has {}", listed(known))]
+    /// There is no such decky, in the fleet or placed.
+    #[error("there is no decky {decky}; there {}", listed(known))]
     UnknownDecky {
         /// The name asked for.
         decky: DeckyName,
         /// The names there are.
         known: Vec<DeckyName>,
     },
-    /// The request names no decky.
-    #[error("the request names no decky; name at least one")]
+    /// The request names no decky, or nothing is placed.
+    #[error("there is nothing to do it to; name at least one decky that is there")]
     Empty,
     /// The new services don't make a fleet.
     #[error("the new services were refused: {0}")]
@@ -209,6 +284,9 @@ pub enum AcceptError {
     /// The engine can't work with the fleet.
     #[error("the engine can't do this: {0}")]
     Unfit(Problems),
+    /// What is placed stands in the way.
+    #[error("what is placed stands in the way:\n{}", clash_list(.0))]
+    Clash(Vec<Clash>),
     /// Deckies have open rows.
     #[error("busy: {}; wait, cancel them, or ask to supersede them", busy_list(.0))]
     Busy(Vec<(DeckyName, Vec<LifecycleId>)>),
@@ -227,11 +305,18 @@ pub enum AcceptError {
 }
 
 fn listed(names: &[DeckyName]) -> String {
+    if names.is_empty() {
+        return "are none".to_owned();
+    }
     let mut text = names.iter().take(10).map(DeckyName::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > 10 {
         text.push_str(&format!(" and {} more", names.len() - 10));
     }
-    text
+    format!("is {text}")
+}
+
+fn clash_list(clashes: &[Clash]) -> String {
+    clashes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn busy_list(busy: &[(DeckyName, Vec<LifecycleId>)]) -> String {

@@ -1,8 +1,10 @@
+//! Asks rows, or the whole runner, to stop.
+
 use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, LifecycleId, Status};
+use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, LifecycleId};
 use crate::store::StoreError;
 
 use super::Runner;
@@ -22,7 +24,10 @@ pub enum Cancelled {
 }
 
 impl Runner {
-    /// Asks a row to stop. The intent is durable when this returns.
+    /// Asks a row to stop. The intent is durable when this returns, and whoever
+    /// drives the row here has been told; a worker hears it in the answer to
+    /// its next beat. If the future is dropped once the intent is durable, the
+    /// next sweep tells.
     ///
     /// # Errors
     /// [`StoreError`] if the intent could not be kept.
@@ -31,34 +36,22 @@ impl Runner {
         let Some(record) = context.journal.request_cancel(id, context.clock.now()).await? else {
             return Ok(Cancelled::Unknown);
         };
-        let answer = match AnyLifecycle::from_record(record) {
+        Ok(match AnyLifecycle::from_record(record) {
             AnyLifecycle::Pending(row) => {
                 let failure = Failure::new(FailureKind::Cancelled, "cancelled before it was started");
                 match context.journal.commit(row.fail(failure, context.clock.now())).await {
                     Ok(_) => Cancelled::Ended,
-                    // It was started in between: then it is asked to stop.
-                    Err(_) => {
-                        for row in self.get(&[id]).await? {
-                            if let (Status::Running, Some(host)) = (row.status(), &row.host) {
-                                context.heard.ask_to_stop(host, id);
-                            }
-                        }
-                        Cancelled::Requested
-                    }
+                    // It was started in between, or it is not known: what is
+                    // asked for stands, and whoever drives it has been told.
+                    Err(_) => Cancelled::Requested,
                 }
             }
             AnyLifecycle::Running(row) => {
-                if let Some(host) = row.host() {
-                    // Told in the answer to its worker's next beat.
-                    context.heard.ask_to_stop(host, id);
-                }
                 row.hand_over();
                 Cancelled::Requested
             }
             AnyLifecycle::Succeeded(_) | AnyLifecycle::Failed(_) => Cancelled::AlreadyClosed,
-        };
-        context.active.cancel(id);
-        Ok(answer)
+        })
     }
 
     /// Takes no new work, lets what runs finish within the grace, then asks it

@@ -1,12 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+//! Takes work that another master has accepted.
 
-use crate::fleet::FleetConfig;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::decide::{Insert, Overlap};
 use crate::journal::Inserted;
 use crate::lifecycle::{DeckyName, LifecycleId, Operation};
-use crate::store::{Insert, Overlap};
-use crate::strategy::{self, Job};
+use crate::placement::Aim;
+use crate::strategy::Job;
 
+use super::accept::{Wanted, not_accepted};
 use super::request::Terms;
 use super::{AcceptError, Accepted, Runner};
 
@@ -15,8 +17,8 @@ use super::{AcceptError, Accepted, Runner};
 pub(crate) struct Taking {
     pub(crate) job: Job,
     pub(crate) operation: Operation,
-    pub(crate) fleet: FleetConfig,
-    pub(crate) rows: BTreeMap<DeckyName, Option<LifecycleId>>,
+    /// What to make of each decky, and the row's id.
+    pub(crate) rows: BTreeMap<DeckyName, (Option<Aim>, Option<LifecycleId>)>,
 }
 
 impl Runner {
@@ -28,7 +30,7 @@ impl Runner {
         if context.active.is_closing() {
             return Err(AcceptError::ShuttingDown);
         }
-        let named: Vec<LifecycleId> = taking.rows.values().flatten().copied().collect();
+        let named: Vec<LifecycleId> = taking.rows.values().filter_map(|(_, id)| *id).collect();
         let known: BTreeSet<LifecycleId> = self.get(&named).await?.iter().map(|row| row.id).collect();
         let now = context.deadline_base();
         // What is known to fail takes nothing over.
@@ -36,31 +38,30 @@ impl Runner {
         let terms = Terms { overlap, key: None };
         let mut ids = BTreeMap::new();
         let mut inserts: Vec<Insert> = Vec::new();
-        for (decky, id) in taking.rows {
-            let mut insert = self.new_row(&decky, None, taking.operation, now, &terms);
-            insert.record.id = id.unwrap_or_else(|| insert.record.id.unnamed());
-            ids.insert(decky, insert.record.id);
+        for (decky, (aim, id)) in taking.rows {
+            let wanted = Wanted { decky, operation: taking.operation, home: context.home(), aim, id };
+            let mut insert = self.insert_of(wanted, now, &terms);
+            if id.is_none() {
+                insert.record.id = insert.record.id.unnamed();
+            }
+            ids.insert(insert.record.decky.clone(), insert.record.id);
             if !known.contains(&insert.record.id) {
                 inserts.push(insert);
             }
         }
         if inserts.is_empty() {
-            return Ok(Accepted { ids, superseded: Vec::new(), work: None });
+            return Ok(Accepted { ids, ..Accepted::nothing() });
         }
         let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
-        match self.insert(inserts, None).await {
+        match context.journal.insert(inserts, None).await {
             Ok(Inserted::New { rows, superseded }) => {
-                for id in &superseded {
-                    context.active.cancel(*id);
-                }
-                let rows = rows.into_iter().map(|row| (row.decky().clone(), row)).collect();
-                let work =
-                    strategy::run(Arc::clone(context), taking.job, Arc::new(taking.fleet), rows, guard);
-                Ok(Accepted { ids, superseded, work: Some(Box::pin(work)) })
+                let accepted = self.accepted(rows, superseded, taking.job, guard);
+                Ok(Accepted { ids, ..accepted })
             }
             // Without a key nothing is repeated.
-            Ok(Inserted::Repeated(_)) => Ok(Accepted { ids, superseded: Vec::new(), work: None }),
+            Ok(Inserted::Repeated(_)) => Ok(Accepted { ids, ..Accepted::nothing() }),
             Err(error) => {
+                let error = not_accepted(error);
                 // As for an accept: what may have landed is the sweep's.
                 if !matches!(&error, AcceptError::Store(error) if !error.is_unchanged()) {
                     guard.finish();

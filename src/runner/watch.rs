@@ -1,3 +1,5 @@
+//! Follows the feed of a store.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,13 @@ pub enum Seen {
     Compacted {
         /// The next change it will see, if it isn't pruned as well.
         oldest: Revision,
+    },
+    /// The feed ends before where the watcher wanted to go on: the store is not
+    /// the one that it followed before, or is an older copy of it. Read the
+    /// rows anew; the watcher goes on after `head`.
+    Ahead {
+        /// The newest change there is.
+        head: Revision,
     },
 }
 
@@ -90,6 +99,10 @@ impl Watch {
                 Source::Store(store) => store.changes(self.after, CHUNK).await?,
             };
             match feed {
+                Feed::Entries { head, .. } if head < self.after => {
+                    self.after = head;
+                    return Ok(Some(Seen::Ahead { head }));
+                }
                 Feed::Entries { entries, .. } => self.waiting.extend(entries),
                 Feed::Compacted { oldest } => {
                     self.after = Revision::new(oldest.get().saturating_sub(1));

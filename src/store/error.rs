@@ -1,3 +1,5 @@
+//! What a store could not do.
+
 use std::sync::Arc;
 
 /// What a store could not do. What it did with the data is the first thing
@@ -49,19 +51,22 @@ impl StoreError {
         !matches!(self, Self::Unknown { .. })
     }
 
-    #[cfg(feature = "redb")]
-    pub(crate) fn not_committed(
+    /// Nothing was written or read.
+    pub fn not_committed(
         doing: &'static str,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
         Self::NotCommitted { doing, source: Arc::new(source) }
     }
 
-    #[cfg(feature = "redb")]
-    pub(crate) fn unknown(
-        doing: &'static str,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
+    /// The commit may or may not be durable.
+    pub fn unknown(doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unknown { doing, source: Arc::new(source) }
+    }
+}
+
+impl From<crate::decide::BatchError> for StoreError {
+    fn from(error: crate::decide::BatchError) -> Self {
+        Self::Refused { what: error.what }
     }
 }

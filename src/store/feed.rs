@@ -1,3 +1,5 @@
+//! The changes that were committed, in order.
+
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{

@@ -1,13 +1,15 @@
+//! Rows and placements in memory.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::decide::{Batch, KeyEntry, Needs, Outcome, Seen, decide};
 use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision, Timestamp};
+use crate::placement::{Placement, Placements};
 
-use super::batch::{Batch, Outcome};
-use super::plan::{KeyEntry, View, plan};
-use super::{Entry, Feed, Page, Pruned, Query, Retention, Store, StoreError};
+use super::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
 /// Rows in memory: for tests, and for masters that may forget.
 ///
@@ -31,6 +33,7 @@ struct Tables {
     deadlines: BTreeSet<(Timestamp, LifecycleId)>,
     feed: BTreeMap<Revision, Entry>,
     keys: BTreeMap<RequestKey, KeyEntry>,
+    placements: Placements,
     head: Revision,
 }
 
@@ -48,21 +51,30 @@ impl MemoryStore {
     }
 }
 
-impl View for Tables {
-    fn row(&self, id: LifecycleId) -> Result<Option<Record>, StoreError> {
-        Ok(self.rows.get(&id).cloned())
-    }
-
-    fn open_of(&self, decky: &DeckyName) -> Result<Vec<LifecycleId>, StoreError> {
-        Ok(self.open.get(decky).into_iter().flatten().copied().collect())
-    }
-
-    fn key(&self, key: &RequestKey) -> Result<Option<KeyEntry>, StoreError> {
-        Ok(self.keys.get(key).cloned())
-    }
-}
-
 impl Tables {
+    /// What a decision needs of all this.
+    fn see(&self, needs: &Needs) -> Seen {
+        let mut seen = Seen::default();
+        let open = needs.open_of.iter().filter_map(|decky| self.open.get(decky)).flatten();
+        for id in needs.rows.iter().chain(open) {
+            if let Some(row) = self.rows.get(id) {
+                seen.row(row.clone());
+            }
+        }
+        for key in &needs.keys {
+            if let Some(entry) = self.keys.get(key) {
+                seen.key(key.clone(), entry.clone());
+            }
+        }
+        let named = needs.deckies.iter().filter_map(|decky| self.placements.get(decky));
+        let there = needs.homes.iter().flat_map(|home| self.placements.at(home));
+        let having = needs.addresses.iter().flat_map(|address| self.placements.having(*address));
+        for placement in named.chain(there).chain(having) {
+            seen.placement(placement.clone());
+        }
+        seen
+    }
+
     fn write(&mut self, old: Option<&Record>, new: Record) {
         if let Some(key) = old.and_then(deadline_key) {
             self.deadlines.remove(&key);
@@ -118,9 +130,17 @@ impl Store for MemoryStore {
     async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
         batch.check()?;
         let mut tables = self.tables();
-        let mut done = plan(&*tables, tables.head, std::slice::from_ref(&batch))?;
+        let batches = [batch];
+        let mut seen = tables.see(&Needs::of(&batches));
+        let mut done = decide(tables.head, &batches, &mut seen)?;
         for write in done.writes {
             tables.write(write.old.as_ref(), write.new);
+        }
+        for (decky, write) in done.placements {
+            match write.new {
+                Some(placement) => drop(tables.placements.set(placement)),
+                None => drop(tables.placements.remove(&decky)),
+            }
         }
         tables.keys.extend(done.keys);
         tables.head = done.head;
@@ -140,7 +160,7 @@ impl Store for MemoryStore {
         let records: Vec<Record> = matching.by_ref().take(query.page_size()).cloned().collect();
         let more = matching.next().is_some();
         let next = records.last().filter(|_| more).map(|row| query.cursor_at(row));
-        Ok(Page { records, next })
+        Ok(Page { records, next, damaged: Vec::new() })
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
@@ -153,12 +173,26 @@ impl Store for MemoryStore {
         Ok(Feed::Entries { entries, head: tables.head })
     }
 
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        let tables = self.tables();
+        Ok(match query {
+            PlacementQuery::All => tables.placements.iter().cloned().collect(),
+            PlacementQuery::Of(deckies) => {
+                let deckies: BTreeSet<&DeckyName> = deckies.iter().collect();
+                deckies.into_iter().filter_map(|decky| tables.placements.get(decky).cloned()).collect()
+            }
+            PlacementQuery::At(home) => tables.placements.at(home).cloned().collect(),
+        })
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let mut tables = self.tables();
+        let placed: BTreeSet<LifecycleId> = tables.placements.iter().flat_map(Placement::rows).collect();
         let old: Vec<Record> = tables
             .rows
             .values()
             .filter(|row| row.completed_at().is_some_and(|at| at < policy.closed_before))
+            .filter(|row| !placed.contains(&row.id))
             .take(policy.limit)
             .cloned()
             .collect();
@@ -172,13 +206,13 @@ impl Store for MemoryStore {
                 tables.keys.remove(key);
             }
         }
-        let stale: Vec<Revision> = tables
-            .feed
-            .iter()
-            .take_while(|(_, entry)| entry.at < policy.closed_before)
-            .take(policy.limit)
-            .map(|(revision, _)| *revision)
-            .collect();
+        let looked_at = tables.feed.values().take(policy.limit);
+        let gone = looked_at.filter(|entry| entry.at < policy.closed_before);
+        let last = gone.map(|entry| entry.revision).last();
+        let stale: Vec<Revision> = match last {
+            Some(last) => tables.feed.range(..=last).map(|(revision, _)| *revision).collect(),
+            None => Vec::new(),
+        };
         for revision in &stale {
             tables.feed.remove(revision);
         }

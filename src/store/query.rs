@@ -1,7 +1,10 @@
+//! What is asked of a store, and what prune keeps.
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, Status, Timestamp};
+use crate::placement::{Home, Placement};
 
 /// Which rows to list, newest first; due ones by their deadline.
 ///
@@ -163,7 +166,7 @@ impl Query {
     ///     let records: Vec<Record> = matching.by_ref().take(query.page_size()).cloned().collect();
     ///     let more = matching.next().is_some();
     ///     let next = records.last().filter(|_| more).map(|last| query.cursor_at(last));
-    ///     decnet_lifecycle::Page { records, next }
+    ///     decnet_lifecycle::Page { records, next, damaged: Vec::new() }
     /// }
     /// # assert_eq!(page(&Query::new(), &[]).next, None);
     /// ```
@@ -182,7 +185,31 @@ impl Default for Query {
     }
 }
 
-/// Where a page ended: opaque, stable while rows come and go, and short
+/// Which placements are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlacementQuery {
+    /// All of them.
+    All,
+    /// These deckies'.
+    Of(Vec<DeckyName>),
+    /// All that are, may be, or are to be at a home.
+    At(Home),
+}
+
+impl PlacementQuery {
+    /// Whether a placement is one of those asked for.
+    #[must_use]
+    pub fn matches(&self, placement: &Placement) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(deckies) => deckies.contains(&placement.decky),
+            Self::At(home) => placement.possibilities().any(|placed| placed.home == *home),
+        }
+    }
+}
+
+/// Where a page ended: a text for callers, stable while rows come and go, and short
 /// enough for a URL.
 ///
 /// ```
@@ -194,9 +221,12 @@ impl Default for Query {
 /// # Ok::<(), decnet_lifecycle::ParseCursorError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cursor {
-    pub(crate) deadline: Option<Timestamp>,
-    pub(crate) id: LifecycleId,
+    /// The last row's deadline, where rows come by their deadlines.
+    pub deadline: Option<Timestamp>,
+    /// The last row.
+    pub id: LifecycleId,
 }
 
 impl fmt::Display for Cursor {
@@ -234,12 +264,15 @@ impl FromStr for Cursor {
 }
 
 /// One page of rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// The rows, in the query's order.
     pub records: Vec<Record>,
     /// Where to go on; none if this was the last page.
     pub next: Option<Cursor>,
+    /// Rows that are there and can't be read, each damaged by itself; they may
+    /// be what was asked for or not.
+    pub damaged: Vec<LifecycleId>,
 }
 
 /// What prune keeps.

@@ -1,3 +1,5 @@
+//! The rows that a future of this process drives.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +41,7 @@ pub(crate) enum Stage {
 }
 
 impl Active {
-    /// Takes rows under its wing; none once the runner is shutting down.
+    /// Takes rows under its wing.
     pub(crate) fn drive(self: &Arc<Self>, ids: impl Iterator<Item = LifecycleId>) -> Guard {
         let ids: Vec<LifecycleId> = ids.collect();
         let mut rows = self.lock();
@@ -79,12 +81,14 @@ impl Active {
         }
     }
 
-    pub(crate) fn take_dropped(&self) -> Vec<(LifecycleId, u8)> {
-        std::mem::take(&mut self.lock().dropped)
+    /// The rows whose future was dropped, to be looked at.
+    pub(crate) fn take_dropped(&self) -> Dropped<'_> {
+        Dropped { active: self, ids: std::mem::take(&mut self.lock().dropped) }
     }
 
-    pub(crate) fn put_back_dropped(&self, ids: impl IntoIterator<Item = (LifecycleId, u8)>) {
-        self.lock().dropped.extend(ids);
+    /// The rows that are driven now.
+    pub(crate) fn driven(&self) -> Vec<LifecycleId> {
+        self.lock().driven.keys().copied().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -135,5 +139,31 @@ impl Drop for Guard {
         }
         drop(rows);
         self.active.changed.notify(usize::MAX);
+    }
+}
+
+/// Rows whose future was dropped, while a sweep looks at them: they are put
+/// back unless it says which are left.
+#[derive(Debug)]
+pub(crate) struct Dropped<'a> {
+    active: &'a Active,
+    ids: Vec<(LifecycleId, u8)>,
+}
+
+impl Dropped<'_> {
+    /// The rows, and how often each was looked for.
+    pub(crate) fn ids(&self) -> &[(LifecycleId, u8)] {
+        &self.ids
+    }
+
+    /// These are to be looked at again, the others not.
+    pub(crate) fn keep(&mut self, left: Vec<(LifecycleId, u8)>) {
+        self.ids = left;
+    }
+}
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.active.lock().dropped.append(&mut self.ids);
     }
 }

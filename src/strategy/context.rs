@@ -1,3 +1,5 @@
+//! Everything that strategies, heartbeat, sweep and runner share.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -5,11 +7,15 @@ use std::time::Duration;
 use async_lock::{Mutex as AsyncMutex, Semaphore};
 
 use crate::agent::{Agents, HostDirectory};
+use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::engine::{Engine, Progress};
-use crate::fleet_state::FleetState;
-use crate::journal::Journal;
-use crate::lifecycle::{HostId, Timestamp};
+use crate::journal::{Journal, Observer};
+use crate::lifecycle::{
+    Failure, FailureKind, HostId, LifecycleId, MasterName, Record, Revision, Status, Timestamp,
+};
+use crate::placement::{Home, Placement};
+use crate::store::{PlacementQuery, Store};
 
 use super::clock_steps::ClockSteps;
 use super::{Active, Heard};
@@ -96,50 +102,50 @@ pub(crate) struct Context {
     pub(crate) hosts: Arc<dyn HostDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Arc<dyn Progress>,
-    pub(crate) fleet_state: Arc<dyn FleetState>,
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Limits,
+    pub(crate) master: MasterName,
     pub(crate) active: Arc<Active>,
-    pub(crate) heard: Heard,
+    pub(crate) heard: Arc<Heard>,
     steps: ClockSteps,
     /// One engine call at a time: a compose project has one file.
     pub(crate) engine_gate: AsyncMutex<()>,
-    /// One writer of the fleet's state at a time.
-    pub(crate) state_gate: AsyncMutex<()>,
     pub(crate) dispatch_gate: Semaphore,
     host_gates: Mutex<BTreeMap<HostId, Arc<AsyncMutex<()>>>>,
 }
 
 /// What a [`Context`] is made of besides its own bookkeeping.
 pub(crate) struct Parts {
-    pub(crate) journal: Journal,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) master: MasterName,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) agents: Arc<dyn Agents>,
     pub(crate) hosts: Arc<dyn HostDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Arc<dyn Progress>,
-    pub(crate) fleet_state: Arc<dyn FleetState>,
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Limits,
 }
 
 impl Context {
     pub(crate) fn new(parts: Parts) -> Self {
+        let (active, heard) = (Arc::<Active>::default(), Arc::<Heard>::default());
+        let told = Told { active: Arc::clone(&active), heard: Arc::clone(&heard) };
         Self {
             steps: ClockSteps::new(&*parts.clock),
-            journal: parts.journal,
+            journal: Journal::observed(parts.store, parts.bus, Some(Arc::new(told))),
+            master: parts.master,
+            active,
+            heard,
             engine: parts.engine,
             agents: parts.agents,
             hosts: parts.hosts,
             clock: parts.clock,
             progress: parts.progress,
-            fleet_state: parts.fleet_state,
             deadlines: parts.deadlines,
             limits: parts.limits,
-            active: Arc::default(),
-            heard: Heard::default(),
             engine_gate: AsyncMutex::new(()),
-            state_gate: AsyncMutex::new(()),
             dispatch_gate: Semaphore::new(parts.limits.dispatches.max(1)),
             host_gates: Mutex::default(),
         }
@@ -151,6 +157,27 @@ impl Context {
         self.steps.due_time(&*self.clock, self.deadlines.longest())
     }
 
+    pub(crate) fn has_stepped_back(&self) -> bool {
+        self.steps.has_stepped_back()
+    }
+
+    pub(crate) fn looked_ahead(&self) {
+        self.steps.looked_ahead();
+    }
+
+    pub(crate) fn note_ahead(&self, row: &Record) {
+        let patience = match (row.status(), &row.host) {
+            (Status::Pending, _) => self.deadlines.queue,
+            (_, None) => self.deadlines.run,
+            (_, Some(_)) => self.deadlines.remote_run(),
+        };
+        self.steps.note_ahead(&*self.clock, row, patience);
+    }
+
+    pub(crate) fn ahead_and_due(&self) -> Vec<(LifecycleId, Revision)> {
+        self.steps.ahead_and_due(&*self.clock)
+    }
+
     /// The wall time to set a deadline from.
     pub(crate) fn deadline_base(&self) -> Timestamp {
         // Sees a step before it is too late to tell.
@@ -158,10 +185,38 @@ impl Context {
         self.clock.now()
     }
 
+    /// This master, as the home of its own deckies.
+    pub(crate) fn home(&self) -> Home {
+        Home::Master(self.master.clone())
+    }
+
+    /// Placements, or why the work can't be begun.
+    pub(crate) async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, Failure> {
+        let read = self.journal.store().placements(query).await;
+        read.map_err(|error| Failure::new(FailureKind::Store, &format!("not begun: {error}")))
+    }
+
     /// The lock that keeps calls to one host one at a time.
     pub(crate) fn host_gate(&self, host: &HostId) -> Arc<AsyncMutex<()>> {
         let mut gates = self.host_gates.lock().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         Arc::clone(gates.entry(host.clone()).or_default())
+    }
+}
+
+/// Hears of every change of a row, in one place, so that no path forgets it.
+#[derive(Debug)]
+struct Told {
+    active: Arc<Active>,
+    heard: Arc<Heard>,
+}
+
+impl Observer for Told {
+    fn changed(&self, row: &Record) {
+        self.heard.changed(row);
+        // Asked to stop, or ended by somebody else: whoever drives it stops.
+        if row.cancel_requested_at.is_some() || !row.is_open() {
+            self.active.cancel(row.id);
+        }
     }
 }

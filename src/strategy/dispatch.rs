@@ -7,27 +7,31 @@ use futures_lite::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
 
 use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
-use crate::fleet::FleetConfig;
-use crate::lifecycle::{Failure, FailureKind, HostId, Lifecycle, LifecycleId};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, Lifecycle};
+use crate::placement::{Aim, Home, Placement, fleet_of};
+use crate::store::PlacementQuery;
 
 use super::engine_call::{Started, start};
 use super::{Context, Rows, Stage, ending, panic_text};
 
-/// What the agent is told.
-pub(super) enum Message {
-    /// The host's deckies; the rows are filled in once they run.
-    Deploy(Arc<FleetConfig>),
-    Mutate(MutateCall),
-    Teardown(TeardownCall),
+/// What the agent is asked for the rows of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// The host's deckies, of which the rows are some or all.
+    Deploy,
+    /// The one row's new services.
+    Mutate,
+    /// The one row's decky.
+    Teardown,
+    /// All that the host has; the rows are of all of it.
+    TeardownAll,
 }
 
-/// What a good answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answered {
-    /// The worker has the work; its deltas end the rows.
-    WorkerEndsIt,
-    /// The work is done.
-    IsEvidence,
+/// What the agent is told.
+enum Message {
+    Deploy(DeployCall),
+    Mutate(MutateCall),
+    Teardown(TeardownCall),
 }
 
 /// Drives all calls at once; each is polled only when it was woken.
@@ -38,13 +42,7 @@ pub(super) async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) 
 
 /// Takes the rows to running, calls the agent, and hands the rows over,
 /// succeeds or fails them by its answer.
-pub(super) async fn to_host(
-    context: &Context,
-    host: HostId,
-    rows: Rows,
-    message: Message,
-    answered: Answered,
-) {
+pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, task: Task) {
     let ids = || rows.values().map(Lifecycle::id);
     context.active.enter(ids(), Stage::DispatchQueue);
     let host_gate = context.host_gate(&host);
@@ -55,21 +53,75 @@ pub(super) async fn to_host(
     if started.is_empty() {
         return;
     }
-    match call(context, &host, &message, &started).await {
+    let called = match message(context, &host, task, &started).await {
+        Ok(message) => call(context, &host, &message).await,
+        Err(failure) => Err(failure),
+    };
+    match called {
         Ok(Called::Answered) => {
             context.heard.note(&host, context.clock.monotonic());
-            taken(context, &host, &message, started, answered).await;
+            match task {
+                Task::Deploy | Task::Mutate => hand_over(context, &host, started),
+                Task::Teardown | Task::TeardownAll => {
+                    ending::close(context, started.into_rows().map(|(_, row)| (row, Ok(()))).collect()).await;
+                }
+            }
         }
-        Ok(Called::Unsaid) => taken(context, &host, &message, started, Answered::WorkerEndsIt).await,
+        Ok(Called::Unsaid) => hand_over(context, &host, started),
         Err(failure) => {
             log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
-            if failure.kind() == FailureKind::Dispatch {
-                keep_shard(context, &host, &message, &started).await;
-            }
             let ends = started.into_rows().map(|(_, row)| (row, Err(failure.clone())));
             ending::close(context, ends.collect()).await;
         }
     }
+}
+
+/// The rows are the worker's to end.
+fn hand_over(context: &Context, host: &HostId, started: Started) {
+    for (_, row) in started.into_rows() {
+        context.heard.hand_over(host, row.id());
+        row.hand_over();
+    }
+}
+
+/// What to tell the agent, from the placements as they are now that it is this
+/// call's turn at the host. DECNET's agent replaces all that it runs by what a
+/// deploy sends it, so a shard holds all of the host's deckies, those without a
+/// row of this call as well.
+async fn message(
+    context: &Context,
+    host: &HostId,
+    task: Task,
+    started: &Started,
+) -> Result<Message, Failure> {
+    let ids = started.ids();
+    let lost =
+        || Failure::new(FailureKind::Store, "nothing says any more what it was to bring about; ask again");
+    Ok(match task {
+        Task::Deploy => {
+            let home = Home::Host(host.clone());
+            let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
+            let told = placements.iter().filter_map(Placement::as_told).filter(|placed| placed.home == home);
+            let told: Vec<_> = told.collect();
+            let here = |decky: &DeckyName| told.iter().any(|placed| placed.config.name == *decky);
+            if !started.deckies().all(here) {
+                return Err(lost());
+            }
+            let config = fleet_of(told.iter().map(|placed| &***placed)).ok_or_else(lost)?;
+            Message::Deploy(DeployCall { config: Arc::new(config), lifecycle_ids: ids })
+        }
+        Task::Mutate => {
+            let (decky, lifecycle_id) = ids.into_iter().next().ok_or_else(lost)?;
+            let placements = context.placements(&PlacementQuery::Of(vec![decky.clone()])).await?;
+            let tried = placements.first().and_then(|placement| placement.tried.get(&lifecycle_id));
+            let Some(Aim::Up(placed)) = tried.map(|tried| &tried.aim) else { return Err(lost()) };
+            Message::Mutate(MutateCall { decky, services: placed.config.services.clone(), lifecycle_id })
+        }
+        Task::Teardown => {
+            Message::Teardown(TeardownCall { decky: ids.keys().next().cloned(), lifecycle_ids: ids })
+        }
+        Task::TeardownAll => Message::Teardown(TeardownCall { decky: None, lifecycle_ids: ids }),
+    })
 }
 
 /// What became of a call that did not fail.
@@ -81,66 +133,13 @@ enum Called {
     Unsaid,
 }
 
-/// The worker's fleet is this one from now on, as far as anybody knows,
-/// whatever comes up of it.
-async fn keep_shard(context: &Context, host: &HostId, message: &Message, started: &Started) {
-    let Message::Deploy(fleet) = message else { return };
-    let deckies: Vec<_> = started.deckies().cloned().collect();
-    if let Err(failure) = context.keep_deployed(fleet, &deckies).await {
-        log::error!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "a dispatched shard was not kept");
-    }
-}
-
-async fn taken(context: &Context, host: &HostId, message: &Message, started: Started, answered: Answered) {
-    match answered {
-        Answered::WorkerEndsIt => {
-            let services = match message {
-                Message::Mutate(call) => Some(&*call.services),
-                Message::Deploy(_) | Message::Teardown(_) => None,
-            };
-            keep_shard(context, host, message, &started).await;
-            let mut ids = Vec::new();
-            for (_, row) in started.into_rows() {
-                context.heard.hand_over(host, row.id(), services);
-                ids.push(row.id());
-                row.hand_over();
-            }
-            forget_ended(context, host, &ids).await;
-        }
-        Answered::IsEvidence => {
-            let deckies: Vec<_> = started.deckies().cloned().collect();
-            let kept = context.keep_torn_down(&deckies).await;
-            let ends = started.into_rows().map(|(_, row)| (row, kept.clone()));
-            ending::close(context, ends.collect()).await;
-        }
-    }
-}
-
-/// What happened to rows while their call was under way: some may have ended,
-/// and some were asked to stop before the worker had them.
-async fn forget_ended(context: &Context, host: &HostId, ids: &[LifecycleId]) {
-    // A store that can't be read now has both said at the next start.
-    for row in context.journal.store().read(ids).await.unwrap_or_default() {
-        if !row.is_open() {
-            context.heard.ended(host, row.id);
-        } else if row.cancel_requested_at.is_some() {
-            context.heard.ask_to_stop(host, row.id);
-        }
-    }
-}
-
 /// Finds the host and calls its agent. A call that may have arrived is sent
 /// once more, with the same ids, to an agent that takes each id once. To one
 /// that doesn't look at ids it would be a second operation, and that one's
 /// word could be taken for a later row's. A teardown is answered when it is
 /// done, which may be long after: there a worker that names rows is waited
 /// for, as for its other work.
-async fn call(
-    context: &Context,
-    id: &HostId,
-    message: &Message,
-    started: &Started,
-) -> Result<Called, Failure> {
+async fn call(context: &Context, id: &HostId, message: &Message) -> Result<Called, Failure> {
     let unreachable = |text: &str| Failure::new(FailureKind::Unreachable, text);
     let host = match context.hosts.find(id).await {
         Ok(Some(host)) => host,
@@ -151,7 +150,7 @@ async fn call(
         }
         Err(error) => return Err(unreachable(&error.to_string())),
     };
-    let first = once(context, &host, message, started).await;
+    let first = once(context, &host, message).await;
     let last = match first {
         Err(Fault::Agent(unconfirmed @ AgentError::Unconfirmed { .. }))
             if context.heard.has_named_rows(id) =>
@@ -160,7 +159,7 @@ async fn call(
                 return Ok(Called::Unsaid);
             }
             // What became of the second call says nothing of the first.
-            once(context, &host, message, started).await.map_err(|_| Fault::Agent(unconfirmed))
+            once(context, &host, message).await.map_err(|_| Fault::Agent(unconfirmed))
         }
         other => other,
     };
@@ -169,6 +168,9 @@ async fn call(
         Err(Fault::Panic(text)) => Err(Failure::new(FailureKind::Panic, &text)),
         Err(Fault::Agent(AgentError::Refused { reason })) => {
             Err(Failure::new(FailureKind::Rejected, &format!("host {id}: agent refused: {reason}")))
+        }
+        Err(Fault::Agent(AgentError::Failed { reason })) => {
+            Err(Failure::new(FailureKind::Reported, &format!("host {id}: {reason}")))
         }
         Err(Fault::Agent(error @ AgentError::Unconfirmed { .. })) => {
             Err(Failure::new(FailureKind::Dispatch, &format!("host {id}: {error}")))
@@ -182,15 +184,11 @@ enum Fault {
     Panic(String),
 }
 
-async fn once(context: &Context, host: &Host, message: &Message, started: &Started) -> Result<(), Fault> {
+async fn once(context: &Context, host: &Host, message: &Message) -> Result<(), Fault> {
     let agents = &context.agents;
     let called = async {
         match message {
-            Message::Deploy(config) => {
-                // A row that was cancelled before it ran is not the worker's.
-                let call = DeployCall { config: Arc::clone(config), lifecycle_ids: started.ids() };
-                agents.deploy(host, &call).await
-            }
+            Message::Deploy(call) => agents.deploy(host, call).await,
             Message::Mutate(call) => agents.mutate(host, call).await,
             Message::Teardown(call) => agents.teardown(host, call).await,
         }

@@ -1,6 +1,7 @@
 //! Ends rows for certain: a store that fails for a moment, or doesn't know
 //! what it did, is asked again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::journal::CommitError;
@@ -19,29 +20,45 @@ async fn back_off(context: &Context, tried: u32) {
 /// Ends running rows, each by its own result, in one commit if all goes well.
 pub(super) async fn close(context: &Context, rows: Vec<(Lifecycle<Running>, Result<(), Failure>)>) {
     let mut left = rows;
+    // Rows of which nobody knows whether they have ended. Their results are
+    // kept until somebody can say: a finished operation is not to be forgotten
+    // because the store could not be read for a moment.
+    let mut unknown: BTreeMap<LifecycleId, Result<(), Failure>> = BTreeMap::new();
     for tried in 0..TRIES {
-        if left.is_empty() {
+        if !unknown.is_empty() {
+            let ids: Vec<LifecycleId> = unknown.keys().copied().collect();
+            if let Ok(found) = context.journal.store().read(&ids).await {
+                for record in found {
+                    if let (AnyLifecycle::Running(row), Some(result)) =
+                        (AnyLifecycle::from_record(record.clone()), unknown.get(&record.id))
+                    {
+                        left.push((row, result.clone()));
+                    }
+                }
+                unknown.clear();
+            }
+        }
+        if left.is_empty() && unknown.is_empty() {
             return;
         }
         let results: Vec<Result<(), Failure>> = left.iter().map(|(_, result)| result.clone()).collect();
         let answers = context.journal.close_all(left, context.clock.now()).await;
-        let mut again = Vec::new();
+        left = Vec::new();
         for (answer, result) in answers.into_iter().zip(results) {
             match answer {
                 Ok(_) => {}
-                Err(CommitError::NotCommitted { lifecycle, .. }) => again.push((lifecycle, result)),
-                Err(CommitError::Unknown { id, .. }) => {
-                    if let Ok(Some(AnyLifecycle::Running(row))) = context.journal.load(id).await {
-                        again.push((row, result));
-                    }
-                }
+                Err(CommitError::NotCommitted { lifecycle, .. }) => left.push((lifecycle, result)),
+                Err(CommitError::Unknown { id, .. }) => drop(unknown.insert(id, result)),
                 Err(gone) => gone.say(),
             }
         }
-        left = again;
-        if !left.is_empty() {
+        if !left.is_empty() || !unknown.is_empty() {
             back_off(context, tried).await;
         }
+    }
+    let lost = left.iter().map(|(row, _)| row.id()).chain(unknown.keys().copied());
+    for id in lost {
+        log::error!(target: "decnet_lifecycle::strategy", lifecycle_id:% = id; "how a row ended could not be kept; it fails at its deadline");
     }
 }
 

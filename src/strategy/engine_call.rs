@@ -12,6 +12,8 @@ use crate::journal::CommitError;
 use crate::lifecycle::{
     DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Pending, Running, Timestamp,
 };
+use crate::placement::{Aim, fleet_of};
+use crate::store::PlacementQuery;
 
 use super::{Context, Rows, Stage, ending, panic_text};
 
@@ -60,18 +62,18 @@ pub(super) async fn start(
     let mut started = BTreeMap::new();
     let mut refused: Vec<Lifecycle<Pending>> = Vec::new();
     let mut unknown = Vec::new();
-    let mut why = Failure::new(FailureKind::Engine, "the store did not take the step to running");
+    let mut why = Failure::new(FailureKind::Store, "the store did not take the step to running");
     for (decky, answer) in deckies.into_iter().zip(answers) {
         match answer {
             Ok(row) => {
                 started.insert(decky, row);
             }
             Err(CommitError::NotCommitted { lifecycle, error }) => {
-                why = Failure::new(FailureKind::Engine, &format!("not started: {error}"));
+                why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
                 refused.push(lifecycle);
             }
             Err(CommitError::Unknown { id, error }) => {
-                why = Failure::new(FailureKind::Engine, &format!("not started: {error}"));
+                why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
                 unknown.push(id);
             }
             Err(gone) => gone.say(),
@@ -84,14 +86,7 @@ pub(super) async fn start(
 
 /// Waits for the engine, takes the rows to running in one commit, calls the
 /// engine once, and ends each row by the report in one commit.
-///
-/// `fleet` makes the fleet as it shall be; it runs once the engine is this
-/// call's alone. `keep` is handed what succeeded, before the rows end.
-pub(super) async fn run<F, K>(context: &Context, call: Call, rows: Rows, fleet: F, keep: K)
-where
-    F: AsyncFnOnce() -> Result<Arc<FleetConfig>, Failure>,
-    K: AsyncFnOnce(&FleetConfig, Vec<DeckyName>) -> Result<(), Failure>,
-{
+pub(super) async fn run(context: &Context, call: Call, rows: Rows) {
     if rows.is_empty() {
         return;
     }
@@ -102,20 +97,8 @@ where
         return;
     }
     context.active.enter(started.rows.values().map(Lifecycle::id), Stage::Engine);
-    let mut report = match fleet().await {
-        Ok(fleet) => {
-            let mut report = call_engine(context, call, &fleet, &started).await;
-            let good: Vec<DeckyName> =
-                started.deckies().filter(|d| report.outcome(d).is_ok()).cloned().collect();
-            if !good.is_empty()
-                && let Err(failure) = keep(&fleet, good.clone()).await
-            {
-                for decky in good {
-                    report.failed(decky, failure.clone());
-                }
-            }
-            report
-        }
+    let mut report = match fleet(context, call, &started).await {
+        Ok(fleet) => call_engine(context, call, &Arc::new(fleet), &started).await,
         Err(failure) => all_failed(&started, &failure),
     };
     for (decky, row) in &started.rows {
@@ -131,6 +114,33 @@ where
         (row, outcome)
     });
     ending::close(context, ends.collect()).await;
+}
+
+/// The fleet that is at home here, as it shall be once this call's rows have
+/// succeeded: read now that the engine is this call's alone, since another call
+/// may have changed it since the request. A teardown's fleet still has what is
+/// to go.
+async fn fleet(context: &Context, call: Call, started: &Started) -> Result<FleetConfig, Failure> {
+    let home = context.home();
+    let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
+    let mut own = Vec::new();
+    let mut others = Vec::new();
+    for placement in &placements {
+        let tried = started.rows.get(&placement.decky).and_then(|row| placement.tried.get(&row.id()));
+        let placed = match tried.map(|tried| &tried.aim) {
+            Some(Aim::Up(placed)) => Some(placed),
+            Some(Aim::Gone) | None => placement.now(),
+        };
+        let Some(placed) = placed.filter(|placed| placed.home == home) else { continue };
+        if tried.is_some() { own.push(placed) } else { others.push(placed) }
+    }
+    let aimed = |decky: &DeckyName| own.iter().any(|placed| placed.config.name == *decky);
+    if !matches!(call, Call::Teardown) && !started.deckies().all(aimed) {
+        let text = "nothing says any more what it was to bring about; ask again";
+        return Err(Failure::new(FailureKind::Store, text));
+    }
+    // Those of this call come first: theirs is the network, should it change.
+    Ok(fleet_of(own.into_iter().chain(others).map(|placed| &**placed)).unwrap_or_else(FleetConfig::nothing))
 }
 
 fn all_failed(started: &Started, failure: &Failure) -> Report {

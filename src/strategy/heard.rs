@@ -1,13 +1,20 @@
+//! What is known of worker hosts from their beats.
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::beat::KnownRows;
 use crate::fleet::DeckyRuntime;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, ServiceName};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, Status};
 
 /// What is known of worker hosts from their beats, and which rows they have.
-/// Kept in memory only: after a restart each host gets a fresh grace.
+///
+/// Kept in memory only: after a restart nobody has been heard yet, so each host
+/// that has rows is given the whole of [`Deadlines::silence`] anew before they
+/// count as lost.
+///
+/// [`Deadlines::silence`]: crate::Deadlines::silence
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     hosts: Mutex<BTreeMap<HostId, Worker>>,
@@ -17,26 +24,31 @@ pub(crate) struct Heard {
 struct Worker {
     /// When it was last heard, in monotonic time.
     last: Option<Duration>,
+    /// Whether it was heard at all, or its grace just runs.
+    was_heard: bool,
     /// Whether it names rows in its beats, and so takes each row once.
     names_rows: bool,
     runtime: BTreeMap<DeckyName, DeckyRuntime>,
     handed: BTreeMap<LifecycleId, Handed>,
 }
 
-/// A row that the worker is to end.
+/// A running row of a worker's decky.
 #[derive(Debug, Default)]
 struct Handed {
+    /// Whether the worker has taken it, and so should know it.
+    taken: bool,
     /// Since when its beats have not named the row.
     missing_since: Option<Duration>,
     asked_to_stop: bool,
-    /// What a mutate gives the decky, to be kept once it succeeds.
-    services: Option<Vec<ServiceName>>,
 }
 
 impl Heard {
     /// The host gave a sign of life.
     pub(crate) fn note(&self, host: &HostId, at: Duration) {
-        self.lock().entry(host.clone()).or_default().last = Some(at);
+        let mut hosts = self.lock();
+        let worker = hosts.entry(host.clone()).or_default();
+        worker.last = Some(at);
+        worker.was_heard = true;
     }
 
     /// The host's grace starts, unless it runs already.
@@ -44,8 +56,18 @@ impl Heard {
         self.lock().entry(host.clone()).or_default().last.get_or_insert(at);
     }
 
+    /// When it was last heard; none if never since this start.
     pub(crate) fn last(&self, host: &HostId) -> Option<Duration> {
-        self.lock().get(host)?.last
+        self.lock().get(host).filter(|worker| worker.was_heard)?.last
+    }
+
+    /// Every host gets the whole silence anew: nobody could have been heard.
+    pub(crate) fn fresh_grace(&self, at: Duration) {
+        for worker in self.lock().values_mut() {
+            if let Some(last) = &mut worker.last {
+                *last = at;
+            }
+        }
     }
 
     /// The host named a row, or says which rows it knows.
@@ -82,35 +104,38 @@ impl Heard {
         }
     }
 
-    /// The row is the worker's to end from now on.
-    pub(crate) fn hand_over(&self, host: &HostId, id: LifecycleId, services: Option<&[ServiceName]>) {
+    /// A row has changed: one that runs on a host is there to be ended, one
+    /// that has ended is forgotten.
+    pub(crate) fn changed(&self, row: &Record) {
+        let Some(host) = &row.host else { return };
         let mut hosts = self.lock();
-        let handed = hosts.entry(host.clone()).or_default().handed.entry(id).or_default();
-        handed.services = services.map(<[ServiceName]>::to_vec);
+        match row.status() {
+            Status::Pending => {}
+            Status::Running => {
+                let handed = hosts.entry(host.clone()).or_default().handed.entry(row.id).or_default();
+                handed.asked_to_stop |= row.cancel_requested_at.is_some();
+            }
+            Status::Succeeded | Status::Failed => {
+                if let Some(worker) = hosts.get_mut(host) {
+                    worker.handed.remove(&row.id);
+                }
+            }
+        }
     }
 
-    /// The row is to be stopped by its worker.
-    pub(crate) fn ask_to_stop(&self, host: &HostId, id: LifecycleId) {
-        self.lock().entry(host.clone()).or_default().handed.entry(id).or_default().asked_to_stop = true;
+    /// The worker has taken the row; one that has ended by now is not the
+    /// worker's any more.
+    pub(crate) fn hand_over(&self, host: &HostId, id: LifecycleId) {
+        if let Some(handed) = self.lock().get_mut(host).and_then(|worker| worker.handed.get_mut(&id)) {
+            handed.taken = true;
+        }
     }
 
     /// The rows that the worker is to stop.
     pub(crate) fn to_stop(&self, host: &HostId) -> Vec<LifecycleId> {
         let hosts = self.lock();
         let handed = hosts.get(host).into_iter().flat_map(|worker| &worker.handed);
-        handed.filter(|(_, row)| row.asked_to_stop).map(|(id, _)| *id).collect()
-    }
-
-    /// The row has ended; gives the services that its mutate was about.
-    pub(crate) fn ended(&self, host: &HostId, id: LifecycleId) -> Option<Vec<ServiceName>> {
-        self.lock().get_mut(host)?.handed.remove(&id)?.services
-    }
-
-    /// The row has ended, whichever host it was handed to.
-    pub(crate) fn ended_anywhere(&self, id: LifecycleId) {
-        for worker in self.lock().values_mut() {
-            worker.handed.remove(&id);
-        }
+        handed.filter(|(_, row)| row.taken && row.asked_to_stop).map(|(id, _)| *id).collect()
     }
 
     /// What the worker says it knows and what really runs. Gives the rows that
@@ -129,7 +154,7 @@ impl Heard {
         worker.names_rows |= known.are_named();
         let KnownRows::These(known) = known else { return Vec::new() };
         let mut lost = Vec::new();
-        for (id, row) in &mut worker.handed {
+        for (id, row) in worker.handed.iter_mut().filter(|(_, row)| row.taken) {
             if known.contains(id) {
                 row.missing_since = None;
             } else if at.saturating_sub(*row.missing_since.get_or_insert(at)) >= grace {
@@ -137,6 +162,11 @@ impl Heard {
             }
         }
         lost
+    }
+
+    /// What every host last said really runs there.
+    pub(crate) fn runtimes(&self) -> BTreeMap<HostId, BTreeMap<DeckyName, DeckyRuntime>> {
+        self.lock().iter().map(|(host, worker)| (host.clone(), worker.runtime.clone())).collect()
     }
 
     /// What the host last said really runs of a decky.

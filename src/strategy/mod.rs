@@ -1,12 +1,14 @@
-//! The four strategies: how the work behind accepted rows is done.
+//! The strategies: how the work behind accepted rows is done.
 //!
 //! | | the master's own deckies | a worker's deckies |
 //! |---|---|---|
 //! | deploy | [`local_deploy`]: one engine call for all | [`swarm_deploy`]: a shard for each host |
 //! | mutate | [`local_mutate`] | [`swarm_mutate`] |
 //!
-//! Teardown goes the same two ways. A strategy never fails outwards: whatever
-//! goes wrong ends as a `Failed` row.
+//! Teardown goes the same two ways, and first: an address or a host's place is
+//! free only once it is done. What a row is to bring about stands on its
+//! decky's placement; how the others of its home stand, on theirs. A strategy
+//! never fails outwards: whatever goes wrong ends as a `Failed` row.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -14,13 +16,11 @@ use std::sync::Arc;
 
 use futures_lite::FutureExt;
 
-use crate::fleet::FleetConfig;
-use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Pending, ServiceName};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Operation, Pending};
 
 mod active;
 mod clock_steps;
 mod context;
-mod deployed;
 mod dispatch;
 mod ending;
 mod engine_call;
@@ -30,6 +30,7 @@ mod local_mutate;
 mod swarm_deploy;
 mod swarm_mutate;
 mod teardown;
+mod way_clear;
 
 pub(crate) use active::{Active, Guard, Stage};
 pub(crate) use context::{Context, Parts};
@@ -40,11 +41,8 @@ pub(crate) use heard::Heard;
 /// What the rows of one accepted request are for.
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
-    Deploy,
-    Mutate {
-        services: Vec<ServiceName>,
-    },
-    Teardown,
+    /// What their placements say.
+    Do,
     /// Nothing can be done: the rows fail.
     #[cfg(feature = "worker")]
     Fail(Failure),
@@ -55,40 +53,48 @@ pub(crate) type Rows = BTreeMap<DeckyName, Lifecycle<Pending>>;
 
 /// Drives the rows of one request to their end, or to where a worker ends
 /// them. Never panics outwards.
-pub(crate) async fn run(context: Arc<Context>, job: Job, fleet: Arc<FleetConfig>, rows: Rows, guard: Guard) {
-    let ids: Vec<LifecycleId> = rows.values().map(Lifecycle::id).collect();
-    let (local, remote): (Rows, Rows) = rows.into_iter().partition(|(_, row)| row.host().is_none());
-    let both = async {
-        let (here, there) = (&context, &fleet);
-        match &job {
-            Job::Deploy => {
-                let local = local_deploy::run(here, there, local);
-                let remote = swarm_deploy::run(here, there, remote);
-                futures_lite::future::zip(local, remote).await;
-            }
-            Job::Mutate { services } => {
-                let local = local_mutate::run(here, there, services, local);
-                let remote = swarm_mutate::run(here, services, remote);
-                futures_lite::future::zip(local, remote).await;
-            }
+pub(crate) async fn run(context: Arc<Context>, job: Job, rows: Vec<Lifecycle<Pending>>, guard: Guard) {
+    let ids: Vec<LifecycleId> = rows.iter().map(Lifecycle::id).collect();
+    let work = async {
+        match job {
+            Job::Do => drive(&context, rows).await,
             #[cfg(feature = "worker")]
-            Job::Fail(failure) => {
-                let rows = local.into_values().chain(remote.into_values()).collect();
-                ending::fail_pending(here, rows, failure).await;
-            }
-            Job::Teardown => {
-                let local = teardown::local(here, there, local);
-                let remote = teardown::remote(here, remote);
-                futures_lite::future::zip(local, remote).await;
-            }
+            Job::Fail(failure) => ending::fail_pending(&context, rows, &failure).await,
         }
     };
-    if let Err(panic) = AssertUnwindSafe(both).catch_unwind().await {
+    if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
         let failure = Failure::new(FailureKind::Panic, &panic_text(&*panic));
         log::error!(target: "decnet_lifecycle::strategy", error:% = failure; "a strategy panicked");
         fail_open(&context, &ids, &failure).await;
     }
     guard.finish();
+}
+
+async fn drive(context: &Context, rows: Vec<Lifecycle<Pending>>) {
+    let (gone, up): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.operation() == Operation::Teardown);
+    let needs_room = !gone.is_empty() && !up.is_empty();
+    let (here, there) = by_home(gone);
+    futures_lite::future::zip(teardown::local(context, here), teardown::remote(context, there)).await;
+    let up = if needs_room { way_clear::only(context, up).await } else { up };
+    let (mutates, deploys): (Vec<_>, Vec<_>) =
+        up.into_iter().partition(|row| row.operation() == Operation::Mutate);
+    let (deploy_here, deploy_there) = by_home(deploys);
+    let (mutate_here, mutate_there) = by_home(mutates);
+    let here = async {
+        local_deploy::run(context, deploy_here).await;
+        local_mutate::run(context, mutate_here).await;
+    };
+    let there = async {
+        swarm_deploy::run(context, deploy_there).await;
+        swarm_mutate::run(context, mutate_there).await;
+    };
+    futures_lite::future::zip(here, there).await;
+}
+
+/// The master's own, and those of workers.
+fn by_home(rows: Vec<Lifecycle<Pending>>) -> (Rows, Rows) {
+    rows.into_iter().map(|row| (row.decky().clone(), row)).partition(|(_, row)| row.host().is_none())
 }
 
 /// What a panic said, as far as it said it in text.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Report, Work};
+use crate::fleet::{DeckyRuntime, FleetConfig};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Operation, ServiceName};
 
 /// What a [`FakeEngine`] does with a decky.
@@ -46,6 +47,8 @@ pub struct EngineCall {
 pub struct FakeEngine {
     scripts: Mutex<BTreeMap<DeckyName, EngineScript>>,
     calls: Mutex<Vec<EngineCall>>,
+    /// What runs: each decky's services, and whether each does.
+    up: Mutex<BTreeMap<DeckyName, BTreeMap<ServiceName, bool>>>,
 }
 
 impl FakeEngine {
@@ -67,14 +70,14 @@ impl FakeEngine {
     }
 
     async fn play(&self, operation: Operation, work: &Work) -> Result<Report, Failure> {
-        let known = work.fleet.by_name();
-        let services = |decky| known.get(decky).map(|config| config.services.clone()).unwrap_or_default();
+        let services = |decky: &DeckyName| {
+            work.fleet.decky(decky).map(|config| config.services.clone()).unwrap_or_default()
+        };
         let call = EngineCall {
             operation,
             deckies: work.deckies.keys().map(|decky| (decky.clone(), services(decky))).collect(),
             fleet_size: work.fleet.deckies.len(),
         };
-        drop(known);
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let mut report = Report::new();
         for decky in work.deckies.keys() {
@@ -97,12 +100,61 @@ impl FakeEngine {
                 EngineScript::Forget => {}
             }
         }
+        self.bring_about(operation, work, &report);
         Ok(report)
+    }
+
+    /// What has succeeded really runs, or is gone.
+    fn bring_about(&self, operation: Operation, work: &Work, report: &Report) {
+        let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
+        for decky in work.deckies.keys().filter(|decky| report.outcome(decky).is_ok()) {
+            match work.fleet.decky(decky).filter(|_| operation != Operation::Teardown) {
+                Some(config) => {
+                    let services = config.services.iter().map(|service| (service.clone(), true)).collect();
+                    up.insert(decky.clone(), services);
+                }
+                None => drop(up.remove(decky)),
+            }
+        }
+    }
+
+    /// Something else brings a decky up, that no row of anybody knows of.
+    pub fn plant(&self, decky: &DeckyName, services: impl IntoIterator<Item = ServiceName>) {
+        let services = services.into_iter().map(|service| (service, true)).collect();
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).insert(decky.clone(), services);
+    }
+
+    /// A service dies.
+    pub fn kill(&self, decky: &DeckyName, service: &ServiceName) {
+        let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runs) = up.get_mut(decky).and_then(|services| services.get_mut(service)) {
+            *runs = false;
+        }
     }
 }
 
 #[async_trait]
 impl Engine for FakeEngine {
+    async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let mut found = self.found().await?;
+        found.retain(|decky, _| fleet.decky(decky).is_some());
+        Ok(found)
+    }
+
+    async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = |services: &BTreeMap<ServiceName, bool>| DeckyRuntime {
+            running: services.values().all(|runs| *runs),
+            services: services
+                .iter()
+                .map(|(service, runs)| {
+                    (service.as_str().to_owned(), if *runs { "running" } else { "dead" }.to_owned())
+                })
+                .collect(),
+        };
+        Ok(up.iter().map(|(decky, services)| (decky.clone(), runtime(services))).collect())
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.play(Operation::Deploy, work).await
     }

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::decide::{Batch, Outcome};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::store::{Batch, Feed, Outcome, Page, Pruned, Query, Retention, Store, StoreError};
+use crate::placement::Placement;
+use crate::store::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
 /// What happens to one commit of a [`FaultyStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +153,10 @@ impl Store for FaultyStore {
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
         self.reading(self.inner.changes(after, limit)).await
+    }
+
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        self.reading(self.inner.placements(query)).await
     }
 
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {

@@ -29,7 +29,7 @@ pub use witness::Witness;
 /// [`StoreError::Corrupt`](crate::StoreError) if they aren't one.
 #[cfg(feature = "redb")]
 pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::Record, crate::StoreError> {
-    crate::store::redb::decode_row(id.as_u128(), bytes)
+    crate::store::redb::unseal_row(id.as_u128(), bytes)
 }
 
 /// Why an agent refused, as its answer's body says it; for fuzzing.
@@ -45,5 +45,5 @@ pub fn refusal_reason(status: u16, body: &[u8]) -> String {
 /// [`StoreError`](crate::StoreError) if it can't be encoded.
 #[cfg(feature = "redb")]
 pub fn encode_stored_row(record: &crate::Record) -> Result<Vec<u8>, crate::StoreError> {
-    crate::store::redb::encode(record)
+    crate::store::redb::seal_row(record)
 }

@@ -209,10 +209,12 @@ impl Agents for SeenAgents {
     }
 
     async fn teardown(&self, host: &Host, call: &TeardownCall) -> Result<(), AgentError> {
-        self.witness.wants_running("an agent", call.lifecycle_id);
+        for id in call.lifecycle_ids.values() {
+            self.witness.wants_running("an agent", *id);
+        }
         let answer = self.inner.teardown(host, call).await;
         if answer.is_ok() {
-            self.witness.seen().evidence.insert(call.lifecycle_id);
+            self.witness.seen().evidence.extend(call.lifecycle_ids.values().copied());
         }
         answer
     }

@@ -1,3 +1,5 @@
+//! Sends beats, and settles what they told.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -92,6 +94,9 @@ pub(super) async fn run(shared: &Shared, master: &dyn Master) {
                 };
                 ended.or(shared.clock.sleep(every)).await;
             }
+            // Without progress the next beat waits its time, and nothing that
+            // it has to tell may be pruned.
+            Ok(Told::Nothing) => shared.clock.sleep(every).await,
             Ok(Told::Some) => patience = FIRST_WAIT.min(every),
             Err(error) => {
                 log::warn!(target: "decnet_lifecycle::worker", error:% = error; "a beat was not taken");
@@ -102,19 +107,24 @@ pub(super) async fn run(shared: &Shared, master: &dyn Master) {
     }
 }
 
-/// Whether the master has heard of all that has ended.
+/// What the master has heard of all that has ended.
 enum Told {
     All,
     Some,
+    /// No more than before: it answered, and settled nothing.
+    Nothing,
 }
 
 async fn once(shared: &Shared, master: &dyn Master) -> Result<Told, NotTold> {
     let beat = body::beat(shared).await?;
     let reply = master.heartbeat(beat.body()).await?;
     settle(shared, &beat, &reply).await?;
-    // Without progress the next beat waits its time.
     let is_settled = shared.outbox.settled() >= beat.upto;
-    Ok(if beat.is_all || !is_settled { Told::All } else { Told::Some })
+    Ok(match (is_settled, beat.is_all) {
+        (false, _) => Told::Nothing,
+        (true, true) => Told::All,
+        (true, false) => Told::Some,
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,3 +1,5 @@
+//! The body of a beat.
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -42,12 +42,10 @@ use async_lock::Mutex as AsyncMutex;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, NoProgress, Progress};
-use crate::fleet_state::{FleetState, MemoryFleetState};
 use crate::lifecycle::{HostId, LifecycleId};
-use crate::runner::{AcceptError, Accepted, BuildError, Runner};
+use crate::runner::{AcceptError, Accepted, BuildError, Recovered, Runner};
 use crate::store::{Store, StoreError};
 use crate::strategy::Deadlines;
-use crate::sweep::Swept;
 
 mod beats;
 mod body;
@@ -80,7 +78,6 @@ struct Shared {
     store: Arc<dyn Store>,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
-    fleet_state: Arc<dyn FleetState>,
     outbox: Outbox,
     settings: Settings,
     /// One dispatch is taken at a time: two with one id must not both pass.
@@ -103,7 +100,6 @@ pub struct WorkerBuilder {
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
-    fleet_state: Arc<dyn FleetState>,
     deadlines: Deadlines,
     seed: Option<u64>,
     settled_file: Option<PathBuf>,
@@ -126,7 +122,6 @@ impl Worker {
             engine,
             clock: Arc::new(SystemClock::new()),
             progress: Arc::new(NoProgress),
-            fleet_state: Arc::new(MemoryFleetState::default()),
             deadlines: Deadlines::default(),
             seed: None,
             settled_file: None,
@@ -139,13 +134,14 @@ impl Worker {
         }
     }
 
-    /// Ends what an earlier start left open: how far it came is unknown, so
-    /// it failed, and the next beat says so. Call it once, before anything is
+    /// Ends what an earlier start left running: how far it came is unknown, so
+    /// it failed, and the next beat says so. Gives back what was taken and not
+    /// begun: spawn that, as any taken work. Call it once, before anything is
     /// taken.
     ///
     /// # Errors
     /// [`StoreError`] if the open rows can't be read; call it again.
-    pub async fn recover(&self) -> Result<Swept, StoreError> {
+    pub async fn recover(&self) -> Result<Recovered, StoreError> {
         self.shared.runner.recover().await
     }
 
@@ -234,12 +230,6 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where the fleet as deployed here is kept. Without: in memory.
-    pub fn fleet_state(mut self, state: Arc<dyn FleetState>) -> Self {
-        self.fleet_state = state;
-        self
-    }
-
     /// Time. Without: the machine's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -300,7 +290,6 @@ impl WorkerBuilder {
         let mut runner = Runner::builder(Arc::clone(&self.store), Arc::clone(&self.engine))
             .clock(Arc::clone(&self.clock))
             .progress(self.progress)
-            .fleet_state(Arc::clone(&self.fleet_state))
             .deadlines(self.deadlines)
             .master(crate::lifecycle::MasterName::parse(self.host.as_str())?);
         if let Some(seed) = self.seed {
@@ -312,7 +301,6 @@ impl WorkerBuilder {
             store: self.store,
             engine: self.engine,
             clock: self.clock,
-            fleet_state: self.fleet_state,
             outbox: Outbox::new(self.settled_file),
             settings: self.settings,
             taking: AsyncMutex::new(()),

@@ -1,3 +1,5 @@
+//! The feed of the worker's own store as its outbox, and up to where the master has heard it.
+
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 

@@ -1,3 +1,5 @@
+//! What a worker says of its deckies.
+
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -9,7 +11,7 @@ pub(super) fn nothing() -> Value {
 
 /// What is deployed and what really runs, in the original's shape.
 pub(super) async fn status(shared: &Shared) -> Value {
-    let fleet = match shared.fleet_state.load().await {
+    let fleet = match super::taking::deployed(shared).await {
         Ok(Some(fleet)) => fleet,
         Ok(None) => return nothing(),
         Err(error) => {

@@ -1,9 +1,13 @@
+//! Takes what a master dispatches: durable rows of this worker's own.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::fleet::{FleetConfig, Mode};
-use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId, Operation};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, LifecycleId, MasterName, Operation};
+use crate::placement::{Aim, Placed, Placement, fleet_of};
 use crate::runner::{AcceptError, Accepted, Taking};
+use crate::store::{PlacementQuery, StoreError};
 use crate::strategy::Job;
 
 use super::{DeployDispatch, DryRun, MutateDispatch, Shared, TeardownDispatch};
@@ -12,38 +16,43 @@ pub(super) async fn deploy(shared: &Arc<Shared>, dispatch: DeployDispatch) -> Re
     let mut fleet = dispatch.config;
     // Here all of them are this host's own.
     fleet.mode = Mode::Unihost;
-    let named = dispatch.lifecycle_ids;
-    let rows: BTreeMap<DeckyName, Option<LifecycleId>> = if named.is_empty() {
-        fleet.names().map(|decky| (decky.clone(), None)).collect()
-    } else {
-        named.into_iter().map(|(decky, id)| (decky, Some(id))).collect()
-    };
     shared.engine.check(&fleet).map_err(AcceptError::Unfit)?;
     if dispatch.dry_run == DryRun::Yes {
         return Ok(Accepted::nothing());
     }
-    take(shared, Taking { job: Job::Deploy, operation: Operation::Deploy, fleet, rows }).await
+    let named = dispatch.lifecycle_ids;
+    let master =
+        MasterName::parse(shared.host.as_str()).map_err(|error| AcceptError::Refused(error.to_string()))?;
+    let engine = shared.engine.name();
+    let wanted = fleet.deckies.iter().filter(|config| named.is_empty() || named.contains_key(&config.name));
+    let rows = wanted.map(|config| {
+        let aim = Aim::Up(Arc::new(Placed::new(&fleet, config, &master, engine.as_ref())));
+        (config.name.clone(), (Some(aim), named.get(&config.name).copied()))
+    });
+    take(shared, Taking { job: Job::Do, operation: Operation::Deploy, rows: rows.collect() }).await
 }
 
 pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Result<Accepted, AcceptError> {
     let MutateDispatch { decky, services, lifecycle_id, dry_run } = dispatch;
-    let deployed = deployed(shared).await;
-    let job = match &deployed {
-        Ok(Some(fleet)) if fleet.decky(&decky).is_some() => {
-            if let Ok(mutated) = fleet.with_services(&decky, services.clone()) {
-                shared.engine.check(&mutated).map_err(AcceptError::Unfit)?;
-            }
-            Job::Mutate { services }
+    let placement = shared.store.placements(&PlacementQuery::Of(vec![decky.clone()])).await?.pop();
+    let placed = placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
+    let mutated = placed.and_then(|placed| {
+        let fleet = fleet_of(std::iter::once(&**placed))?.with_services(&decky, services.clone());
+        Some((placed.with_services(services), fleet))
+    });
+    let (job, aim) = match mutated {
+        Some((placed, Ok(fleet))) => {
+            shared.engine.check(&fleet).map_err(AcceptError::Unfit)?;
+            (Job::Do, Some(Aim::Up(Arc::new(placed))))
         }
-        Ok(_) => fail(&format!("decky '{decky}' not found in worker state; deploy it first")),
-        Err(failure) => Job::Fail(failure.clone()),
+        Some((_, Err(error))) => (fail(&error.to_string()), None),
+        None => (fail(&format!("decky '{decky}' not found in worker state; deploy it first")), None),
     };
     if dry_run == DryRun::Yes {
         return Ok(Accepted::nothing());
     }
-    let fleet = deployed.ok().flatten().unwrap_or_else(FleetConfig::nothing);
-    let rows = BTreeMap::from([(decky, lifecycle_id)]);
-    take(shared, Taking { job, operation: Operation::Mutate, fleet, rows }).await
+    let rows = BTreeMap::from([(decky, (aim, lifecycle_id))]);
+    take(shared, Taking { job, operation: Operation::Mutate, rows }).await
 }
 
 pub(super) async fn teardown(
@@ -51,18 +60,19 @@ pub(super) async fn teardown(
     dispatch: TeardownDispatch,
 ) -> Result<Accepted, AcceptError> {
     let TeardownDispatch { decky, lifecycle_ids } = dispatch;
-    let deployed = deployed(shared).await;
-    let job = match &deployed {
-        Ok(_) => Job::Teardown,
-        Err(failure) => Job::Fail(failure.clone()),
-    };
-    let fleet = deployed.ok().flatten().unwrap_or_else(FleetConfig::nothing);
     let deckies: Vec<DeckyName> = match decky {
         Some(decky) => vec![decky],
-        None => fleet.names().chain(lifecycle_ids.keys()).cloned().collect(),
+        None => {
+            let all = shared.store.placements(&PlacementQuery::All).await?;
+            all.into_iter().map(|placement| placement.decky).chain(lifecycle_ids.keys().cloned()).collect()
+        }
     };
-    let rows = deckies.into_iter().map(|decky| (decky.clone(), lifecycle_ids.get(&decky).copied())).collect();
-    take(shared, Taking { job, operation: Operation::Teardown, fleet, rows }).await
+    let row = |decky: DeckyName| {
+        let id: Option<LifecycleId> = lifecycle_ids.get(&decky).copied();
+        (decky, (Some(Aim::Gone), id))
+    };
+    let rows = deckies.into_iter().map(row).collect();
+    take(shared, Taking { job: Job::Do, operation: Operation::Teardown, rows }).await
 }
 
 async fn take(shared: &Arc<Shared>, taking: Taking) -> Result<Accepted, AcceptError> {
@@ -70,9 +80,10 @@ async fn take(shared: &Arc<Shared>, taking: Taking) -> Result<Accepted, AcceptEr
     shared.runner.take(taking).await
 }
 
-async fn deployed(shared: &Shared) -> Result<Option<FleetConfig>, Failure> {
-    let loaded = shared.fleet_state.load().await;
-    loaded.map_err(|error| Failure::new(FailureKind::Engine, &error.to_string()))
+/// What this worker keeps deployed, as one fleet; none if it keeps nothing.
+pub(super) async fn deployed(shared: &Shared) -> Result<Option<FleetConfig>, StoreError> {
+    let placements = shared.store.placements(&PlacementQuery::All).await?;
+    Ok(fleet_of(placements.iter().filter_map(Placement::now).map(|placed| &**placed)))
 }
 
 fn fail(why: &str) -> Job {

@@ -128,6 +128,12 @@ impl HttpsAgents {
             200..=299 => Err(AgentError::Unconfirmed {
                 reason: format!("the agent answered {} where {good} was expected", reply.status),
             }),
+            // Whoever says so does not know what became of it.
+            502 | 504 => Err(AgentError::Unconfirmed { reason: wire::reason(reply.status, &reply.body) }),
+            // 503 is said before anything is taken.
+            status @ (500 | 505..=599) => {
+                Err(AgentError::Failed { reason: wire::reason(status, &reply.body) })
+            }
             status => Err(AgentError::Refused { reason: wire::reason(status, &reply.body) }),
         }
     }

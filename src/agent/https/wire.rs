@@ -46,10 +46,10 @@ pub(super) fn mutate(call: &MutateCall) -> String {
 pub(super) fn teardown(call: &TeardownCall) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
-        decky_id: &'a DeckyName,
-        lifecycle_ids: One<'a>,
+        decky_id: Option<&'a DeckyName>,
+        lifecycle_ids: &'a std::collections::BTreeMap<DeckyName, LifecycleId>,
     }
-    json(&Body { decky_id: &call.decky, lifecycle_ids: One(&call.decky, call.lifecycle_id) })
+    json(&Body { decky_id: call.decky.as_ref(), lifecycle_ids: &call.lifecycle_ids })
 }
 
 fn json(body: &impl Serialize) -> String {

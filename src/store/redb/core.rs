@@ -4,64 +4,196 @@ use std::collections::BTreeMap;
 
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 
+use crate::decide::{Batch, Decision, KeyEntry, Needs, Outcome, Seen, decide};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::store::plan::{KeyEntry, Plan, plan};
-use crate::store::{Batch, Entry, Outcome, Pruned, Retention, StoreError};
+use crate::placement::Placement;
+use crate::store::StoreError;
 
+use super::events::seal_event;
+use super::forms::{seal_placement, seal_row, unseal_placement, unseal_row};
 use super::tables::{
-    BY_DECKY, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, OPEN, ROWS, Tables, decode, decode_row,
-    encode, head, number,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_HEAD, OPEN, PLACEMENTS, ROWS, head, seal,
+    unreadable, unseal,
 };
 
-type RowsTable<'txn> = Table<'txn, u128, &'static [u8]>;
-type IndexTable<'txn> = Table<'txn, (&'static str, u128), ()>;
+/// What the writer knows of the file without reading: all open rows and all
+/// placements. It is the only writer; where a program that shares the file has
+/// written past it, the head tells, and all is read anew.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    seen: Seen,
+    /// The newest revision that it knows of; none if nothing has been read.
+    head: Option<Revision>,
+    /// Deckies of which a row or the placement can't be read.
+    damaged: BTreeMap<String, StoreError>,
+}
+
+impl Known {
+    /// Forgets all: what was written may not be what is known.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// Applies batches in one durable transaction: all decisions first, then the
 /// writes.
-pub(super) fn apply(db: &Database, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>, StoreError> {
+pub(super) fn apply(
+    db: &Database,
+    known: &mut Known,
+    batches: &[Batch],
+) -> Result<Vec<Vec<Outcome>>, StoreError> {
     let txn = begin(db)?;
-    let outcomes = {
-        let mut rows = txn.open_table(ROWS).map_err(not_begun)?;
-        let mut open = txn.open_table(OPEN).map_err(not_begun)?;
-        let mut keys = txn.open_table(KEYS).map_err(not_begun)?;
-        let mut meta = txn.open_table(META).map_err(not_begun)?;
-        let planned = plan(&Tables { rows: &rows, open: &open, keys: &keys }, head(&meta)?, batches)?;
-        if planned.writes.is_empty() && planned.keys.is_empty() {
-            return Ok(planned.outcomes);
+    let applied = apply_in(&txn, known, batches);
+    let done = match applied {
+        Ok(Applied { outcomes, wrote: false }) => return Ok(outcomes),
+        Ok(Applied { outcomes, .. }) => {
+            txn.commit().map(|()| outcomes).map_err(|error| StoreError::unknown("committing", error))
         }
-        for (key, entry) in &planned.keys {
-            keys.insert(key.as_str(), encode(entry)?.as_slice()).map_err(not_written)?;
-        }
-        meta.insert(META_HEAD, planned.head.get()).map_err(not_written)?;
-        write(&txn, &planned, &mut rows, &mut open)?;
-        planned.outcomes
+        Err(error) => Err(error),
     };
-    txn.commit().map_err(|error| StoreError::unknown("committing", error))?;
-    Ok(outcomes)
+    if done.is_err() {
+        known.forget();
+    }
+    done
 }
 
-fn write(
+/// What was done to a transaction that is still open.
+pub(super) struct Applied {
+    pub(super) outcomes: Vec<Vec<Outcome>>,
+    /// Whether there is anything to commit.
+    pub(super) wrote: bool,
+}
+
+/// Applies batches to a transaction, and leaves the commit to the caller.
+pub(super) fn apply_in(
     txn: &WriteTransaction,
-    planned: &Plan,
+    known: &mut Known,
+    batches: &[Batch],
+) -> Result<Applied, StoreError> {
+    let mut rows = txn.open_table(ROWS).map_err(not_begun)?;
+    let mut open = txn.open_table(OPEN).map_err(not_begun)?;
+    let mut keys = txn.open_table(KEYS).map_err(not_begun)?;
+    let mut meta = txn.open_table(META).map_err(not_begun)?;
+    let mut placements = txn.open_table(PLACEMENTS).map_err(not_begun)?;
+    let now = head(&meta)?;
+    if known.head != Some(now) {
+        known.forget();
+        read_all(known, &rows, &open, &placements)?;
+        known.head = Some(now);
+    }
+    let needs = Needs::of(batches);
+    look_up(known, &needs, &rows, &keys)?;
+    let decision = match decide(now, batches, &mut known.seen) {
+        Ok(decision) => decision,
+        Err(error) => {
+            known.forget();
+            return Err(error.into());
+        }
+    };
+    let wrote = !decision.is_empty();
+    if wrote {
+        for (key, entry) in &decision.keys {
+            let entry = seal(Kind::Key, key.as_str().as_bytes(), entry)?;
+            keys.insert(key.as_str(), entry.as_slice()).map_err(not_written)?;
+        }
+        meta.insert(META_HEAD, decision.head.get()).map_err(not_written)?;
+        write_rows(txn, &decision, &mut rows, &mut open)?;
+        write_placements(txn, &decision, &mut placements)?;
+    }
+    known.seen.keep_open_only();
+    known.head = Some(decision.head);
+    Ok(Applied { outcomes: decision.outcomes, wrote })
+}
+
+type RowsTable<'txn> = Table<'txn, u128, &'static [u8]>;
+type IndexTable<'txn> = Table<'txn, (&'static str, u128), ()>;
+type NamesTable<'txn> = Table<'txn, &'static str, &'static [u8]>;
+
+/// Reads all open rows and all placements. One that is damaged is noted, so
+/// that it is in nobody's way but its own decky's.
+fn read_all(
+    known: &mut Known,
+    rows: &RowsTable<'_>,
+    open: &IndexTable<'_>,
+    placements: &NamesTable<'_>,
+) -> Result<(), StoreError> {
+    for entry in open.iter().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (decky, id) = entry.0.value();
+        let row = match rows.get(id).map_err(unreadable)? {
+            Some(bytes) => unseal_row(id, bytes.value()),
+            None => Err(StoreError::Corrupt {
+                what: format!("table open, {decky}: row {} is not there", LifecycleId::from_u128(id)),
+            }),
+        };
+        match row {
+            Ok(row) => known.seen.row(row),
+            Err(error) => drop(known.damaged.insert(decky.to_owned(), error)),
+        }
+    }
+    for entry in placements.iter().map_err(unreadable)? {
+        let (decky, bytes) = entry.map_err(unreadable)?;
+        match unseal_placement(decky.value(), bytes.value()) {
+            Ok(placement) => known.seen.placement(placement),
+            Err(error) => drop(known.damaged.insert(decky.value().to_owned(), error)),
+        }
+    }
+    Ok(())
+}
+
+/// Adds what is needed and not known: closed rows, and keys.
+fn look_up(
+    known: &mut Known,
+    needs: &Needs,
+    rows: &RowsTable<'_>,
+    keys: &NamesTable<'_>,
+) -> Result<(), StoreError> {
+    for decky in needs.open_of.iter().chain(&needs.deckies) {
+        if let Some(error) = known.damaged.get(decky.as_str()) {
+            return Err(error.clone());
+        }
+    }
+    for id in &needs.rows {
+        if !known.seen.has_row(*id)
+            && let Some(bytes) = rows.get(id.as_u128()).map_err(unreadable)?
+        {
+            known.seen.row(unseal_row(id.as_u128(), bytes.value())?);
+        }
+    }
+    for key in &needs.keys {
+        if let Some(bytes) = keys.get(key.as_str()).map_err(unreadable)? {
+            let entry: KeyEntry = unseal(Kind::Key, key.as_str().as_bytes(), key, bytes.value())?;
+            known.seen.key(key.clone(), entry);
+        }
+    }
+    Ok(())
+}
+
+fn write_rows(
+    txn: &WriteTransaction,
+    decision: &Decision,
     rows: &mut RowsTable<'_>,
     open: &mut IndexTable<'_>,
 ) -> Result<(), StoreError> {
+    if decision.writes.is_empty() {
+        return Ok(());
+    }
     let mut feed = txn.open_table(FEED).map_err(not_begun)?;
     let mut deadlines = txn.open_table(DEADLINES).map_err(not_begun)?;
     let mut by_decky = txn.open_table(BY_DECKY).map_err(not_begun)?;
     // A row that several batches of the group change is written once: from
     // how it first was to how it is at last.
     let mut net: BTreeMap<LifecycleId, (Option<&Record>, &Record)> = BTreeMap::new();
-    for write in &planned.writes {
-        let entry = encode(&Entry::of(&write.new))?;
-        feed.insert(write.new.revision.get(), entry.as_slice()).map_err(not_written)?;
+    for write in &decision.writes {
+        let event = seal_event(&write.new)?;
+        feed.insert(write.new.revision.get(), event.as_slice()).map_err(not_written)?;
         net.entry(write.new.id)
             .and_modify(|(_, last)| *last = &write.new)
             .or_insert((write.old.as_ref(), &write.new));
     }
     for (id, (old, new)) in net {
         let id = id.as_u128();
-        rows.insert(id, encode(new)?.as_slice()).map_err(not_written)?;
+        rows.insert(id, seal_row(new)?.as_slice()).map_err(not_written)?;
         if old.is_none() {
             by_decky.insert((new.decky.as_str(), id), ()).map_err(not_written)?;
         }
@@ -84,98 +216,53 @@ fn write(
     Ok(())
 }
 
-/// Removes closed rows and feed entries that the policy no longer wants.
-pub(super) fn prune(db: &Database, policy: &Retention) -> Result<Pruned, StoreError> {
-    let txn = begin(db)?;
-    let pruned = {
-        let mut rows = txn.open_table(ROWS).map_err(not_begun)?;
-        let mut by_decky = txn.open_table(BY_DECKY).map_err(not_begun)?;
-        let mut keys = txn.open_table(KEYS).map_err(not_begun)?;
-        let old = closed_before(&rows, policy)?;
-        for row in &old {
-            rows.remove(row.id.as_u128()).map_err(not_written)?;
-            by_decky.remove((row.decky.as_str(), row.id.as_u128())).map_err(not_written)?;
+fn write_placements(
+    txn: &WriteTransaction,
+    decision: &Decision,
+    placements: &mut NamesTable<'_>,
+) -> Result<(), StoreError> {
+    if decision.placements.is_empty() {
+        return Ok(());
+    }
+    let mut by_home = txn.open_table(BY_HOME).map_err(not_begun)?;
+    for (decky, write) in &decision.placements {
+        let name = decky.as_str();
+        let (before, after) = (homes(write.old.as_ref()), homes(write.new.as_ref()));
+        for gone in before.iter().filter(|home| !after.contains(home)) {
+            by_home.remove((gone.as_str(), name)).map_err(not_written)?;
         }
-        for key in old.iter().filter_map(|row| row.key.as_ref()) {
-            let entry = match keys.get(key.as_str()).map_err(not_written)? {
-                Some(bytes) => decode::<KeyEntry>(bytes.value(), "keys", key.as_str())?,
-                None => continue,
-            };
-            let mut left = false;
-            for id in entry.ids {
-                left |= rows.get(id.as_u128()).map_err(not_written)?.is_some();
+        for new in after.iter().filter(|home| !before.contains(home)) {
+            by_home.insert((new.as_str(), name), ()).map_err(not_written)?;
+        }
+        match &write.new {
+            Some(placement) => {
+                placements.insert(name, seal_placement(placement)?.as_slice()).map_err(not_written)?;
             }
-            if !left {
-                keys.remove(key.as_str()).map_err(not_written)?;
-            }
+            None => drop(placements.remove(name).map_err(not_written)?),
         }
-        let entries = compact(&txn, policy)?;
-        let more = old.len() >= policy.limit || entries >= policy.limit;
-        Pruned { rows: old.len(), entries, more }
-    };
-    if pruned.rows + pruned.entries > 0 {
-        txn.commit().map_err(|error| StoreError::unknown("pruning", error))?;
     }
-    Ok(pruned)
+    Ok(())
 }
 
-/// The oldest closed rows that the policy lets go. A row can't close before it
-/// was made, so rows with ids from after the policy's time are not looked at,
-/// save for a day of grace for clocks that stepped.
-fn closed_before(rows: &RowsTable<'_>, policy: &Retention) -> Result<Vec<Record>, StoreError> {
-    const GRACE: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
-    let last = LifecycleId::from_parts(policy.closed_before.plus(GRACE), [0xff; 10]);
-    let mut old = Vec::new();
-    for entry in rows.range(..=last.as_u128()).map_err(not_written)? {
-        if old.len() >= policy.limit {
-            break;
-        }
-        let (id, bytes) = entry.map_err(not_written)?;
-        let record = decode_row(id.value(), bytes.value())?;
-        if record.completed_at().is_some_and(|at| at < policy.closed_before) {
-            old.push(record);
-        }
-    }
-    Ok(old)
+fn homes(placement: Option<&Placement>) -> Vec<String> {
+    let mut homes: Vec<String> =
+        placement.into_iter().flat_map(Placement::possibilities).map(|placed| placed.home.key()).collect();
+    homes.sort_unstable();
+    homes.dedup();
+    homes
 }
 
-/// Removes the oldest feed entries, up to the first that is young enough.
-fn compact(txn: &WriteTransaction, policy: &Retention) -> Result<usize, StoreError> {
-    let mut feed = txn.open_table(FEED).map_err(not_begun)?;
-    let mut meta = txn.open_table(META).map_err(not_begun)?;
-    let mut stale = Vec::new();
-    for entry in feed.iter().map_err(not_written)? {
-        if stale.len() >= policy.limit {
-            break;
-        }
-        let (revision, bytes) = entry.map_err(not_written)?;
-        let entry: Entry = decode(bytes.value(), "feed", &revision.value().to_string())?;
-        if entry.at >= policy.closed_before {
-            break;
-        }
-        stale.push(revision.value());
-    }
-    for revision in &stale {
-        feed.remove(revision).map_err(not_written)?;
-    }
-    if let Some(last) = stale.last() {
-        let oldest = number(&meta, META_OLDEST)?.max(Revision::new(*last).next().get());
-        meta.insert(META_OLDEST, oldest).map_err(not_written)?;
-    }
-    Ok(stale.len())
-}
-
-fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
+pub(super) fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
     let mut txn = db.begin_write().map_err(not_begun)?;
     txn.set_two_phase_commit(true);
     txn.set_durability(Durability::Immediate).map_err(not_begun)?;
     Ok(txn)
 }
 
-fn not_begun(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+pub(super) fn not_begun(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::not_committed("beginning a transaction", error)
 }
 
-fn not_written(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+pub(super) fn not_written(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::not_committed("writing a transaction", error)
 }

@@ -12,17 +12,25 @@ use redb::{Database, ReadOnlyDatabase};
 
 use crate::lifecycle::{LifecycleId, Record, Revision};
 
-use super::{Batch, Feed, Outcome, Page, Pruned, Query, Retention, Store, StoreError};
+use crate::decide::{Batch, Outcome};
+use crate::placement::Placement;
+
+use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
 mod core;
+mod events;
+mod forms;
+mod migrate;
 mod open;
+mod prune;
 mod read;
+mod schema1;
 mod tables;
 mod writer;
 
-pub use open::OpenError;
 #[cfg(feature = "testkit")]
-pub(crate) use tables::{decode_row, encode};
+pub(crate) use forms::{seal_row, unseal_row};
+pub use open::OpenError;
 
 use writer::{Command, Reopen, Reply, SharedDatabase, Writer, closed};
 
@@ -95,7 +103,13 @@ impl RedbStore {
     fn over(db: Database, reopen: Option<Reopen>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer { db: Arc::clone(&db), reopen, commands: receiver, last_group: 0 };
+        let writer = Writer {
+            db: Arc::clone(&db),
+            reopen,
+            commands: receiver,
+            last_group: 0,
+            known: core::Known::default(),
+        };
         (Self { db, commands, thread: Mutex::new(None) }, writer)
     }
 
@@ -184,6 +198,10 @@ impl Store for RedbStore {
         self.read_with(|db| read::changes(db, after, limit))
     }
 
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        self.read_with(|db| read::placements(db, query))
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let policy = *policy;
         self.ask(|reply| Command::Prune { policy, reply }).await
@@ -238,6 +256,10 @@ impl Store for RedbReader {
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
         guarded(|| read::changes(&self.db, after, limit))
+    }
+
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        guarded(|| read::placements(&self.db, query))
     }
 
     async fn prune(&self, _policy: &Retention) -> Result<Pruned, StoreError> {

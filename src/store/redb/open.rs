@@ -11,8 +11,10 @@ use redb::{
 };
 
 use super::tables::{
-    BY_DECKY, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, ROWS, SCHEMA,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, PLACEMENTS,
+    ROWS, SCHEMA,
 };
+use super::{migrate, schema1};
 
 /// What every redb file starts with.
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -96,13 +98,13 @@ pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
     check_file(path)?;
     // A look for reading first: what isn't ours is refused untouched.
     match guarded(path, || builder().open_read_only(path)) {
-        Ok(db) => check_schema(path, &db)?,
+        Ok(db) => drop(check_schema(path, &db)?),
         // It was not closed cleanly: opening for writing repairs it.
         Err(Refused::Redb(DatabaseError::RepairAborted)) => {}
         Err(refused) => return Err(refused.explain(path)),
     }
     let db = guarded(path, || builder().open(path)).map_err(|refused| refused.explain(path))?;
-    check_schema(path, &db)?;
+    up_to_date(path, &db)?;
     if let Err(error) = name_holder(path) {
         log::debug!(target: "decnet_lifecycle::store", error:% = error; "could not say who holds the store");
     }
@@ -120,8 +122,31 @@ pub(super) fn open_reader(path: &Path) -> Result<ReadOnlyDatabase, OpenError> {
         opened => opened,
     };
     let db = db.map_err(|refused| refused.explain(path))?;
-    check_schema(path, &db)?;
-    Ok(db)
+    if check_schema(path, &db)? == SCHEMA {
+        return Ok(db);
+    }
+    // Whoever opens it for writing takes it over; it is as well done now.
+    drop(db);
+    drop(open_existing(path)?);
+    guarded(path, || builder().open_read_only(path)).map_err(|refused| refused.explain(path))
+}
+
+/// Takes a file of an earlier version over.
+fn up_to_date(path: &Path, db: &Database) -> Result<(), OpenError> {
+    if check_schema(path, db)? == SCHEMA {
+        return Ok(());
+    }
+    let taken = catch_unwind(AssertUnwindSafe(|| migrate::from_schema_1(db)));
+    let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
+    match taken {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(OpenError::Io {
+            doing: "taking over",
+            path: path.to_owned(),
+            source: io::Error::other(error),
+        }),
+        Err(_) => Err(damaged("redb panicked while it was taken over".to_owned())),
+    }
 }
 
 /// What stands for the path of a store over a backend.
@@ -139,7 +164,7 @@ pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Databas
     if fresh {
         initialise(&db).map_err(|error| io(io::Error::other(error)))?;
     }
-    check_schema(path, &db)?;
+    up_to_date(path, &db)?;
     Ok(db)
 }
 
@@ -179,6 +204,8 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
         txn.open_table(BY_DECKY)?;
         txn.open_table(FEED)?;
         txn.open_table(KEYS)?;
+        txn.open_table(PLACEMENTS)?;
+        txn.open_table(BY_HOME)?;
         let mut meta = txn.open_table(META)?;
         meta.insert(META_SCHEMA, SCHEMA)?;
         meta.insert(META_HEAD, 0)?;
@@ -211,7 +238,8 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
     if start == MAGIC { Ok(()) } else { Err(foreign("its first bytes are not those of a redb file")) }
 }
 
-fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<(), OpenError> {
+/// The schema of a file of ours: this version's, or one that it can take over.
+fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<u64, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
     let found = catch_unwind(AssertUnwindSafe(|| {
         let txn = db.begin_read().map_err(|error| damaged(error.to_string()))?;
@@ -224,7 +252,7 @@ fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<(), OpenError
         Ok(schema.map(|found| found.value()))
     }));
     match found.unwrap_or_else(|_| Err(damaged("redb panicked while reading it".to_owned())))? {
-        Some(SCHEMA) => Ok(()),
+        Some(found @ (SCHEMA | schema1::SCHEMA)) => Ok(found),
         Some(found) => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
         None => {
             let what = "it is a redb file of another program".to_owned();

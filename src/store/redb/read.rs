@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::store::{Feed, Page, Query, StoreError};
+use crate::placement::{Home, Placement};
+use crate::store::{Feed, Page, PlacementQuery, Query, StoreError};
 
+use super::events::unseal_event;
+use super::forms::{unseal_placement, unseal_row};
 use super::tables::{
-    BY_DECKY, DEADLINES, FEED, META, META_OLDEST, OPEN, ROWS, decode, decode_row, head, ids_of, number,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, META, META_OLDEST, OPEN, PLACEMENTS, ROWS, head, ids_of, number,
     unreadable,
 };
 
@@ -19,7 +22,7 @@ pub(super) fn rows(db: &impl ReadableDatabase, ids: &[LifecycleId]) -> Result<Ve
     let mut found = Vec::with_capacity(wanted.len());
     for id in wanted {
         if let Some(bytes) = rows.get(id).map_err(unreadable)? {
-            found.push(decode_row(id, bytes.value())?);
+            found.push(unseal_row(id, bytes.value())?);
         }
     }
     Ok(found)
@@ -28,10 +31,15 @@ pub(super) fn rows(db: &impl ReadableDatabase, ids: &[LifecycleId]) -> Result<Ve
 pub(super) fn page(db: &impl ReadableDatabase, query: &Query) -> Result<Page, StoreError> {
     let txn = db.begin_read().map_err(unreadable)?;
     let rows = txn.open_table(ROWS).map_err(unreadable)?;
-    let mut page = Filling { query, records: Vec::new(), next: None };
-    let row = |id: u128| match rows.get(id).map_err(unreadable)? {
-        Some(bytes) => decode_row(id, bytes.value()).map(Some),
-        None => Ok(None),
+    let mut page = Filling { query, page: Page::default() };
+    // What an index says of a row must be what the row says; else one of the
+    // two is damaged.
+    let row = |id: u128, agrees: &dyn Fn(&Record) -> bool| match rows.get(id).map_err(unreadable)? {
+        Some(bytes) => match unseal_row(id, bytes.value()) {
+            Ok(row) if !agrees(&row) => Ok(Found::Damaged(id)),
+            read => Found::of(id, read),
+        },
+        None => Ok(Found::Damaged(id)),
     };
     if let Some(due_by) = query.due_by {
         let deadlines = txn.open_table(DEADLINES).map_err(unreadable)?;
@@ -39,41 +47,43 @@ pub(super) fn page(db: &impl ReadableDatabase, query: &Query) -> Result<Page, St
             query.after.and_then(|cursor| cursor.deadline.map(|at| (at.as_micros(), cursor.id.as_u128())));
         for entry in deadlines.range(..=(due_by.as_micros(), u128::MAX)).map_err(unreadable)? {
             let key = entry.map_err(unreadable)?.0.value();
-            if from.is_none_or(|from| key > from) && page.take(row(key.1)?) {
+            let agrees = |row: &Record| row.deadline().is_some_and(|at| at.as_micros() == key.0);
+            if from.is_none_or(|from| key > from) && page.take(row(key.1, &agrees)?) {
                 break;
             }
         }
-        return Ok(page.done());
+        return Ok(page.page);
     }
     let before = query.after.map(|cursor| cursor.id.as_u128());
     if query.wants_open() {
         for id in open_ids(&txn, query)? {
-            if before.is_none_or(|before| id < before) && page.take(row(id)?) {
+            if before.is_none_or(|before| id < before) && page.take(row(id, &Record::is_open)?) {
                 break;
             }
         }
-        return Ok(page.done());
+        return Ok(page.page);
     }
     let Some(last) = before.map_or(Some(u128::MAX), |before| before.checked_sub(1)) else {
-        return Ok(page.done());
+        return Ok(page.page);
     };
     if let Some(decky) = &query.decky {
         let index = txn.open_table(BY_DECKY).map_err(unreadable)?;
         let name = decky.as_str();
         for entry in index.range((name, 0)..=(name, last)).map_err(unreadable)?.rev() {
-            if page.take(row(entry.map_err(unreadable)?.0.value().1)?) {
+            let id = entry.map_err(unreadable)?.0.value().1;
+            if page.take(row(id, &|row| row.decky == *decky)?) {
                 break;
             }
         }
-        return Ok(page.done());
+        return Ok(page.page);
     }
     for entry in rows.range(..=last).map_err(unreadable)?.rev() {
         let (id, bytes) = entry.map_err(unreadable)?;
-        if page.take(Some(decode_row(id.value(), bytes.value())?)) {
+        if page.take(Found::of(id.value(), unseal_row(id.value(), bytes.value()))?) {
             break;
         }
     }
-    Ok(page.done())
+    Ok(page.page)
 }
 
 /// The ids of open rows, newest first.
@@ -91,30 +101,50 @@ fn open_ids(txn: &ReadTransaction, query: &Query) -> Result<Vec<u128>, StoreErro
     Ok(ids)
 }
 
+/// A row that was looked up.
+enum Found {
+    Row(Box<Record>),
+    /// Something is there, and it can't be read.
+    Damaged(u128),
+}
+
+impl Found {
+    fn of(id: u128, read: Result<Record, StoreError>) -> Result<Self, StoreError> {
+        match read {
+            Ok(row) => Ok(Self::Row(Box::new(row))),
+            Err(StoreError::Corrupt { what }) => {
+                log::error!(target: "decnet_lifecycle::store", what:% = what; "a damaged row was left out");
+                Ok(Self::Damaged(id))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// A page that is being filled.
 struct Filling<'q> {
     query: &'q Query,
-    records: Vec<Record>,
-    next: Option<crate::store::Cursor>,
+    page: Page,
 }
 
 impl Filling<'_> {
     /// Offers the next row in order; true once the page is full and one more
     /// matching row is known.
-    fn take(&mut self, record: Option<Record>) -> bool {
-        let Some(record) = record.filter(|record| self.query.matches(record)) else {
-            return false;
+    fn take(&mut self, found: Found) -> bool {
+        let row = match found {
+            Found::Row(row) if self.query.matches(&row) => row,
+            Found::Row(_) => return false,
+            Found::Damaged(id) => {
+                self.page.damaged.push(LifecycleId::from_u128(id));
+                return false;
+            }
         };
-        if self.records.len() < self.query.page_size() {
-            self.records.push(record);
+        if self.page.records.len() < self.query.page_size() {
+            self.page.records.push(*row);
             return false;
         }
-        self.next = self.records.last().map(|last| self.query.cursor_at(last));
+        self.page.next = self.page.records.last().map(|last| self.query.cursor_at(last));
         true
-    }
-
-    fn done(self) -> Page {
-        Page { records: self.records, next: self.next }
     }
 }
 
@@ -126,10 +156,58 @@ pub(super) fn changes(db: &impl ReadableDatabase, after: Revision, limit: usize)
         return Ok(Feed::Compacted { oldest });
     }
     let feed = txn.open_table(FEED).map_err(unreadable)?;
+    let rows = txn.open_table(ROWS).map_err(unreadable)?;
     let mut entries = Vec::new();
     for entry in feed.range(after.next().get()..).map_err(unreadable)?.take(limit) {
         let (revision, bytes) = entry.map_err(unreadable)?;
-        entries.push(decode(bytes.value(), "feed", &revision.value().to_string())?);
+        let event = unseal_event(revision.value(), bytes.value())?;
+        let Some(row) = rows.get(event.id.as_u128()).map_err(unreadable)? else {
+            let what = format!("table feed, key {}: row {} is not there", revision.value(), event.id);
+            return Err(StoreError::Corrupt { what });
+        };
+        entries.push(event.entry(&unseal_row(event.id.as_u128(), row.value())?));
     }
     Ok(Feed::Entries { entries, head: head(&meta)? })
+}
+
+pub(super) fn placements(
+    db: &impl ReadableDatabase,
+    query: &PlacementQuery,
+) -> Result<Vec<Placement>, StoreError> {
+    let txn = db.begin_read().map_err(unreadable)?;
+    let table = txn.open_table(PLACEMENTS).map_err(unreadable)?;
+    let mut found = Vec::new();
+    let names: BTreeSet<String> = match query {
+        PlacementQuery::All => {
+            for entry in table.iter().map_err(unreadable)? {
+                let (decky, bytes) = entry.map_err(unreadable)?;
+                found.push(unseal_placement(decky.value(), bytes.value())?);
+            }
+            return Ok(found);
+        }
+        PlacementQuery::Of(deckies) => deckies.iter().map(|decky| decky.as_str().to_owned()).collect(),
+        PlacementQuery::At(home) => at(&txn, home)?,
+    };
+    for name in names {
+        if let Some(bytes) = table.get(name.as_str()).map_err(unreadable)? {
+            found.push(unseal_placement(&name, bytes.value())?);
+        }
+    }
+    Ok(found)
+}
+
+/// The deckies that are, may be, or are to be at a home.
+fn at(txn: &ReadTransaction, home: &Home) -> Result<BTreeSet<String>, StoreError> {
+    let by_home = txn.open_table(BY_HOME).map_err(unreadable)?;
+    let key = home.key();
+    let mut names = BTreeSet::new();
+    for entry in by_home.range((key.as_str(), "")..).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (found, name) = entry.0.value();
+        if found != key {
+            break;
+        }
+        names.insert(name.to_owned());
+    }
+    Ok(names)
 }

@@ -1,90 +1,116 @@
-//! The tables, and how what is in them is written.
+//! The tables, and how a value in them is told to be what was written.
+//!
+//! A value is a byte for its form, a checksum, and the form itself. The
+//! checksum covers the table and the key as well, so that neither a flipped bit
+//! nor a value under another's key reads as a truth.
 
 use redb::{ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision};
+use crate::lifecycle::{DeckyName, LifecycleId, Revision};
 use crate::store::StoreError;
-use crate::store::plan::{KeyEntry, View};
 
 /// The schema that this version writes.
-pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
 
-pub(super) const ROWS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("rows");
-pub(super) const OPEN: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("open");
-pub(super) const DEADLINES: TableDefinition<'_, (i64, u128), ()> = TableDefinition::new("deadlines");
-pub(super) const BY_DECKY: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_decky");
-pub(super) const FEED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("feed");
-pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+/// A table of ours; in a file that a program shares with us, nothing else
+/// begins so.
+macro_rules! name {
+    ($name:literal) => {
+        TableDefinition::new(concat!("decnet-lifecycle/", $name))
+    };
+}
+
+pub(super) const ROWS: TableDefinition<'_, u128, &[u8]> = name!("rows");
+pub(super) const OPEN: TableDefinition<'_, (&str, u128), ()> = name!("open");
+pub(super) const DEADLINES: TableDefinition<'_, (i64, u128), ()> = name!("deadlines");
+pub(super) const BY_DECKY: TableDefinition<'_, (&str, u128), ()> = name!("by-decky");
+pub(super) const FEED: TableDefinition<'_, u64, &[u8]> = name!("feed");
+pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = name!("keys");
+pub(super) const PLACEMENTS: TableDefinition<'_, &str, &[u8]> = name!("placements");
+/// Deckies by the key of the home that they are, may be, or are to be at.
+pub(super) const BY_HOME: TableDefinition<'_, (&str, &str), ()> = name!("by-home");
+/// Numbers; the one table that schema 1 has under the same name.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("decnet-lifecycle");
 
 pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_HEAD: &str = "head";
 pub(super) const META_OLDEST: &str = "oldest";
 
-/// Stands before each value, so that a later form can be told apart.
-const FORM: u8 = 1;
+/// The form of the values of schema 2.
+const FORM: u8 = 2;
+/// Before a value's form proper: its number, and the checksum.
+const HEADER: usize = 5;
 
-pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    // Most rows fit without growing.
-    let mut bytes = Vec::with_capacity(256);
-    bytes.push(FORM);
-    postcard::to_extend(value, bytes).map_err(|error| StoreError::not_committed("encoding a row", error))
+/// Which table a value is in, as its checksum knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Row = 1,
+    Feed = 2,
+    Key = 3,
+    Placement = 4,
 }
 
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], table: &str, key: &str) -> Result<T, StoreError> {
-    let corrupt = |why: &str| StoreError::Corrupt { what: format!("table {table}, key {key}: {why}") };
-    match bytes.split_first() {
-        Some((&FORM, rest)) => match postcard::take_from_bytes(rest) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => Err(corrupt("bytes are left over")),
-            Err(error) => Err(corrupt(&error.to_string())),
-        },
-        Some((form, _)) => Err(corrupt(&format!("form {form} is not known"))),
-        None => Err(corrupt("it is empty")),
+impl Kind {
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Row => "rows",
+            Self::Feed => "feed",
+            Self::Key => "keys",
+            Self::Placement => "placements",
+        }
     }
 }
 
-pub(crate) fn decode_row(id: u128, bytes: &[u8]) -> Result<Record, StoreError> {
-    let id = LifecycleId::from_u128(id);
-    let record: Record = decode(bytes, "rows", &id.to_string())?;
-    if record.id == id {
-        return Ok(record);
+fn checksum(kind: Kind, key: &[u8], form: &[u8]) -> [u8; 4] {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&[FORM, kind as u8]);
+    hash.update(&(key.len() as u32).to_le_bytes());
+    hash.update(key);
+    hash.update(form);
+    hash.finalize().to_le_bytes()
+}
+
+/// A value as it is kept under a key.
+pub(super) fn seal(kind: Kind, key: &[u8], value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.extend_from_slice(&[FORM, 0, 0, 0, 0]);
+    let mut bytes = postcard::to_extend(value, bytes)
+        .map_err(|error| StoreError::not_committed("encoding a value", error))?;
+    let sum = checksum(kind, key, bytes.get(HEADER..).unwrap_or_default());
+    if let Some(place) = bytes.get_mut(1..HEADER) {
+        place.copy_from_slice(&sum);
     }
-    Err(StoreError::Corrupt { what: format!("table rows, key {id}: it holds row {}", record.id) })
+    Ok(bytes)
+}
+
+/// The value that was kept under a key.
+pub(super) fn unseal<T: DeserializeOwned>(
+    kind: Kind,
+    key: &[u8],
+    shown: &dyn std::fmt::Display,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    let corrupt =
+        |why: &str| StoreError::Corrupt { what: format!("table {}, key {shown}: {why}", kind.table()) };
+    let (Some(FORM), Some(sum), Some(form)) =
+        (bytes.first().copied(), bytes.get(1..HEADER), bytes.get(HEADER..))
+    else {
+        return Err(corrupt("its form is not known"));
+    };
+    if *sum != checksum(kind, key, form) {
+        return Err(corrupt("its checksum is wrong"));
+    }
+    match postcard::take_from_bytes(form) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(corrupt("bytes are left over")),
+        Err(error) => Err(corrupt(&error.to_string())),
+    }
 }
 
 pub(super) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::not_committed("reading the store", error)
-}
-
-/// What the plan reads, from any transaction.
-pub(super) struct Tables<'t, R, O, K> {
-    pub(super) rows: &'t R,
-    pub(super) open: &'t O,
-    pub(super) keys: &'t K,
-}
-
-impl<R, O, K> View for Tables<'_, R, O, K>
-where
-    R: ReadableTable<u128, &'static [u8]>,
-    O: ReadableTable<(&'static str, u128), ()>,
-    K: ReadableTable<&'static str, &'static [u8]>,
-{
-    fn row(&self, id: LifecycleId) -> Result<Option<Record>, StoreError> {
-        let found = self.rows.get(id.as_u128()).map_err(unreadable)?;
-        found.map(|bytes| decode_row(id.as_u128(), bytes.value())).transpose()
-    }
-
-    fn open_of(&self, decky: &DeckyName) -> Result<Vec<LifecycleId>, StoreError> {
-        ids_of(self.open, decky)
-    }
-
-    fn key(&self, key: &RequestKey) -> Result<Option<KeyEntry>, StoreError> {
-        let found = self.keys.get(key.as_str()).map_err(unreadable)?;
-        found.map(|bytes| decode(bytes.value(), "keys", key.as_str())).transpose()
-    }
 }
 
 /// The ids under a decky in one of the indexes by decky.

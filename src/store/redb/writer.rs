@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_channel::{Receiver, Sender, TryRecvError};
 use redb::Database;
 
-use crate::store::{Batch, Outcome, Pruned, Retention, StoreError};
+use crate::decide::{Batch, Outcome};
+use crate::store::{Pruned, Retention, StoreError};
 
-use super::{OpenError, core};
+use super::{OpenError, core, prune};
 
 /// The most changes in one transaction.
 const GROUP: usize = 4_096;
@@ -35,6 +36,8 @@ pub(super) struct Writer {
     pub(super) commands: Receiver<Command>,
     /// How many batches the last group had.
     pub(super) last_group: usize,
+    /// What is known of the file without reading.
+    pub(super) known: core::Known,
 }
 
 /// The smallest group that is not worth waiting for more: by then the next one
@@ -67,7 +70,7 @@ impl Writer {
                     self.commit(&batches, &replies)
                 }
                 Command::Prune { policy, reply } => {
-                    let result = self.with_db(|db| core::prune(db, &policy));
+                    let result = self.with_db(|db, _| prune::prune(db, &policy));
                     let healthy = !hurts(&result);
                     let _ = reply.try_send(result);
                     healthy
@@ -128,8 +131,8 @@ impl Writer {
     }
 
     /// Commits a group as one; false if the database must be opened anew.
-    fn commit(&self, batches: &[Batch], replies: &[Reply<Vec<Outcome>>]) -> bool {
-        let result = self.with_db(|db| core::apply(db, batches));
+    fn commit(&mut self, batches: &[Batch], replies: &[Reply<Vec<Outcome>>]) -> bool {
+        let result = self.with_db(|db, known| core::apply(db, known, batches));
         let healthy = !hurts(&result);
         match result {
             Ok(outcomes) => {
@@ -140,9 +143,12 @@ impl Writer {
             // One batch broke a rule or met a damaged row: the others of its
             // group are not to suffer for it.
             Err(StoreError::Refused { .. } | StoreError::Corrupt { .. }) if batches.len() > 1 => {
-                return batches.iter().zip(replies).all(|(batch, reply)| {
-                    self.commit(std::slice::from_ref(batch), std::slice::from_ref(reply))
-                });
+                // Each is tried, also after one that hurt the handle.
+                let mut healthy = true;
+                for (batch, reply) in batches.iter().zip(replies) {
+                    healthy &= self.commit(std::slice::from_ref(batch), std::slice::from_ref(reply));
+                }
+                return healthy;
             }
             Err(error) => {
                 for reply in replies {
@@ -153,10 +159,15 @@ impl Writer {
         healthy
     }
 
-    fn with_db<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn with_db<T>(
+        &mut self,
+        work: impl FnOnce(&Database, &mut core::Known) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = &*db else { return Err(closed()) };
-        catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|_| {
+        let known = &mut self.known;
+        catch_unwind(AssertUnwindSafe(|| work(db, known))).unwrap_or_else(|_| {
+            self.known.forget();
             Err(StoreError::unknown(
                 "committing",
                 std::io::Error::other("redb panicked; see its message on stderr"),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::decide::Overlap;
 use crate::lifecycle::{HostId, LifecycleId, Operation, Revision, Status};
-use crate::store::{Feed, Overlap, Query, Retention};
+use crate::store::{Feed, Query, Retention};
 
 use super::rows::*;
 use super::{Fixture, Wrong};

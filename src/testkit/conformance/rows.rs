@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::decide::{Batch, Change, Insert, Outcome, Overlap, Step};
 use crate::lifecycle::{
     DeckyName, Failure, FailureKind, LifecycleId, MasterName, NameError, Operation, Owner, Phase, Record,
     Revision, Timestamp,
 };
-use crate::store::{Batch, Change, Entry, Feed, Insert, Outcome, Overlap, Step, Store};
+use crate::store::{Entry, Feed, Store};
 
 use super::Wrong;
 
@@ -42,7 +43,7 @@ pub(super) fn row(number: usize, decky_number: usize) -> Result<Record, NameErro
 }
 
 pub(super) fn insert(record: Record, overlap: Overlap) -> Change {
-    Change::Insert(Box::new(Insert { record, overlap }))
+    Change::Insert(Box::new(Insert::new(record, overlap)))
 }
 
 pub(super) fn started(record: &Record, seconds: u64) -> Record {
@@ -66,7 +67,7 @@ pub(super) fn failed(record: &Record, seconds: u64, message: &str) -> Record {
 }
 
 pub(super) fn step(expected: Revision, next: Record) -> Change {
-    Change::Step(Box::new(Step { expected, next }))
+    Change::Step(Box::new(Step::new(expected, next)))
 }
 
 pub(super) async fn one(store: &dyn Store, change: Change) -> Result<Outcome, Wrong> {

@@ -3,13 +3,12 @@
 use std::future::Future as _;
 use std::sync::Arc;
 
+use crate::decide::{Annotate, Batch, Change, KeyClaim, Outcome, Overlap, Refusal};
 use crate::lifecycle::{
     DeckyName, Failure, FailureKind, HostId, LifecycleId, NameError, Operation, Record, RequestKey, Revision,
     Status,
 };
-use crate::store::{
-    Annotate, Batch, Change, KeyClaim, Outcome, Overlap, Query, Refusal, Retention, StoreError,
-};
+use crate::store::{Query, Retention, StoreError};
 
 use super::rows::*;
 use super::{Fixture, Wrong};

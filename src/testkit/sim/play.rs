@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_lite::StreamExt as _;
 use futures_lite::future::block_on;
+use futures_util::stream::FuturesUnordered;
 
 use crate::agent::{Host, Pin, StaticHosts};
 use crate::clock::Clock;
+use crate::decide::Overlap;
 use crate::fleet::FleetConfig;
-use crate::fleet_state::MemoryFleetState;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status};
-use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
-use crate::store::{OpenError, Overlap, Query, RedbStore, Store};
+use crate::runner::{Accepted, DeployRequest, MutateRequest, Runner, TeardownRequest};
+use crate::store::{OpenError, Query, RedbStore, Store};
 use crate::strategy::Deadlines;
 use crate::testkit::invariants::all;
 use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
@@ -34,7 +36,6 @@ pub(super) struct Play {
     clock: Arc<VirtualClock>,
     net: Arc<Network>,
     engine: Arc<SimEngine>,
-    state: Arc<MemoryFleetState>,
     fleet: FleetConfig,
     disk: SimDisk,
     store: Option<Arc<RedbStore>>,
@@ -84,7 +85,6 @@ impl Play {
             executor,
             clock,
             net,
-            state: Arc::default(),
             fleet: fleet(),
             disk,
             store: None,
@@ -221,7 +221,6 @@ impl Play {
                 .bus(self.witness.bus(watch))
                 .swarm(agents, Arc::new(StaticHosts::new(hosts)))
                 .clock(self.clock.clone())
-                .fleet_state(self.state.clone())
                 .seed(self.dice.below(u64::MAX))
                 .sweep_every(Duration::from_secs(60))
                 .build()
@@ -229,13 +228,21 @@ impl Play {
         self.store = Some(store);
         let (net, clock, planted) = (Arc::clone(&self.net), Arc::clone(&self.clock), self.weather.planted);
         self.executor.spawn(MASTER, async move {
-            while runner.recover().await.is_err() {
-                clock.sleep(Duration::from_secs(1)).await;
-            }
+            let recovered = loop {
+                match runner.recover().await {
+                    Ok(recovered) => break recovered,
+                    Err(_) => clock.sleep(Duration::from_secs(1)).await,
+                }
+            };
             net.set_master(Some(runner.clone()));
-            if planted != Some(Planted::NoSweeps) {
-                runner.maintain().await;
-            }
+            let mut again: FuturesUnordered<_> = recovered.accepted.into_iter().map(Accepted::run).collect();
+            let again = async { while again.next().await.is_some() {} };
+            let maintained = async {
+                if planted != Some(Planted::NoSweeps) {
+                    runner.maintain().await;
+                }
+            };
+            futures_lite::future::zip(again, maintained).await;
         });
         Ok(())
     }
@@ -305,11 +312,9 @@ impl Play {
                 0..6 => runner.accept_deploy(DeployRequest::new(fleet).only(some).overlap(overlap)).await,
                 6..8 => {
                     let (Some(decky), Ok(service)) = (one, ServiceName::parse("ftp")) else { return };
-                    runner
-                        .accept_mutate(MutateRequest::new(fleet, decky, vec![service]).overlap(overlap))
-                        .await
+                    runner.accept_mutate(MutateRequest::new(decky, vec![service]).overlap(overlap)).await
                 }
-                _ => runner.accept_teardown(TeardownRequest::new(fleet, some).overlap(overlap)).await,
+                _ => runner.accept_teardown(TeardownRequest::new(some).overlap(overlap)).await,
             };
             let Ok(accepted) = accepted else { return };
             let now = net.clock.monotonic();

@@ -1,9 +1,11 @@
-use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision, Timestamp};
+//! What a store is asked to change, and what became of it.
 
-use super::StoreError;
+use crate::lifecycle::{DeckyName, Leaves, LifecycleId, Record, RequestKey, Revision, Timestamp};
+use crate::placement::{Aim, Clash, Placement};
 
 /// Changes that are committed at once.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Batch {
     /// Whether one refused change refuses all.
     pub together: Together,
@@ -44,6 +46,13 @@ pub enum Change {
     Step(Box<Step>),
     /// A note on an open row; its status stays.
     Annotate(Annotate),
+    /// A decky that something else brought up is placed from now on. Changes
+    /// no row, and so has no revision; a decky that is placed just so already
+    /// stays, one that is placed otherwise is refused.
+    Place(Box<Placement>),
+    /// A decky is not placed any more, whatever of it may run on. Changes no
+    /// row; refused while a row of it is open.
+    Forget(DeckyName),
 }
 
 /// A new row, pending.
@@ -52,8 +61,27 @@ pub struct Insert {
     /// The row; its status must be pending. Its revision and its key are the
     /// store's to set, the key from the batch's claim.
     pub record: Record,
-    /// What to do if the decky has an open row already.
+    /// What to do if the decky has an open row already. A teardown's row in
+    /// the same batch is no other: a decky that moves is taken down first.
     pub overlap: Overlap,
+    /// What the row is to make of its decky; none leaves the decky's placement
+    /// alone.
+    pub aim: Option<Aim>,
+}
+
+impl Insert {
+    /// A new row that leaves its decky's placement alone.
+    #[must_use]
+    pub const fn new(record: Record, overlap: Overlap) -> Self {
+        Self { record, overlap, aim: None }
+    }
+
+    /// What the row is to make of its decky.
+    #[must_use]
+    pub fn aim(mut self, aim: Aim) -> Self {
+        self.aim = Some(aim);
+        self
+    }
 }
 
 /// What an insert does when the decky has an open row already.
@@ -75,6 +103,19 @@ pub struct Step {
     pub expected: Revision,
     /// The row as it shall be; its revision is ignored.
     pub next: Record,
+    /// What the end of the row leaves of its decky; counts only for a row that
+    /// ran and failed. A success leaves what was tried, and a row that never
+    /// ran leaves what was before.
+    pub leaves: Leaves,
+}
+
+impl Step {
+    /// A step that leaves of its decky what the row's end says by itself.
+    #[must_use]
+    pub fn new(expected: Revision, next: Record) -> Self {
+        let leaves = next.failure().map_or(Leaves::AsTried, |failure| failure.kind().leaves());
+        Self { expected, next, leaves }
+    }
 }
 
 /// Asks an open row to stop. Doing it twice keeps the first time.
@@ -99,6 +140,8 @@ pub enum Outcome {
     },
     /// The request's key was known: this is the row made the first time.
     Repeated(LifecycleId),
+    /// The decky's placement is as asked.
+    Placed(DeckyName),
     /// It was not applied.
     Refused(Refusal),
 }
@@ -122,6 +165,10 @@ pub enum Refusal {
     Duplicate(LifecycleId),
     /// The key was used before, for another request.
     KeyTaken(RequestKey),
+    /// The decky can't be placed so.
+    Clash(Vec<Clash>),
+    /// The decky is placed otherwise.
+    PlacedOtherwise(DeckyName),
     /// Another change of the same all-or-none batch was refused.
     Together,
 }
@@ -154,9 +201,9 @@ impl Batch {
     /// or fall together. Every store asks this first.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] says what to do instead.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let refused = |what: String| Err(StoreError::Refused { what });
+    /// [`BatchError`] says what to do instead.
+    pub fn check(&self) -> Result<(), BatchError> {
+        let refused = |what: String| Err(BatchError { what });
         if self.changes.len() > Self::MAX_CHANGES {
             let (many, most) = (self.changes.len(), Self::MAX_CHANGES);
             return refused(format!("it holds {many} changes, the bound is {most}; split it"));
@@ -167,4 +214,12 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A batch that no store may take. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the batch was refused and nothing was changed: {what}")]
+pub struct BatchError {
+    /// Which bound or rule it breaks, and what to do.
+    pub what: String,
 }

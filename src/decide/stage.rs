@@ -1,0 +1,313 @@
+//! The store as it will be, change by change.
+
+use std::collections::BTreeMap;
+
+use crate::lifecycle::{
+    DeckyName, Failure, FailureKind, Leaves, LifecycleId, Operation, Phase, Record, Revision,
+};
+use crate::placement::{Aim, Asked, Placement, clashes};
+
+use super::batch::{
+    Annotate, Batch, BatchError, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together,
+};
+use super::{Decision, KeyEntry, PlacementWrite, Seen, Write};
+
+pub(super) struct Stage<'s> {
+    seen: &'s mut Seen,
+    decision: Decision,
+}
+
+/// How to take back what a batch has done so far.
+struct Since {
+    writes: usize,
+    /// The placements that it changed, as they were, oldest first.
+    placements: Vec<(DeckyName, Option<Placement>)>,
+}
+
+impl<'s> Stage<'s> {
+    pub(super) fn new(head: Revision, seen: &'s mut Seen) -> Self {
+        Self { seen, decision: Decision { head, ..Decision::default() } }
+    }
+
+    pub(super) fn done(mut self) -> Decision {
+        self.decision.placements.retain(|_, write| write.old != write.new);
+        self.decision
+    }
+
+    pub(super) fn batch(&mut self, batch: &Batch) -> Result<(), BatchError> {
+        if let Some(answer) = batch.key.as_ref().and_then(|claim| self.known_key(claim, batch)) {
+            self.decision.outcomes.push(answer);
+            return Ok(());
+        }
+        let mut since = Since { writes: self.decision.writes.len(), placements: Vec::new() };
+        let mut clashes = self.clashes(batch);
+        let mut outcomes = Vec::with_capacity(batch.changes.len());
+        for change in &batch.changes {
+            outcomes.push(match change {
+                Change::Insert(insert) => {
+                    let clash = clashes.remove(&insert.record.decky).filter(|_| insert.aim.is_some());
+                    match clash {
+                        Some(clash) => Outcome::Refused(Refusal::Clash(clash)),
+                        None => self.insert(insert, batch.key.as_ref(), &mut since)?,
+                    }
+                }
+                Change::Step(step) => self.step(step, &mut since),
+                Change::Annotate(note) => self.annotate(note),
+                Change::Place(placement) => self.place(placement, &mut since),
+                Change::Forget(decky) => self.forget(decky, &mut since),
+            });
+        }
+        let is_refusal = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
+        if batch.together == Together::AllOrNone && outcomes.iter().any(is_refusal) {
+            self.undo(since);
+            for outcome in outcomes.iter_mut().filter(|outcome| !is_refusal(outcome)) {
+                *outcome = Outcome::Refused(Refusal::Together);
+            }
+        } else if let Some(claim) = batch.key.as_ref().filter(|_| !batch.changes.is_empty()) {
+            let made = self.decision.writes.iter().skip(since.writes).filter(|write| write.old.is_none());
+            let entry = KeyEntry { hash: claim.hash, ids: made.map(|write| write.new.id).collect() };
+            self.seen.key(claim.key.clone(), entry.clone());
+            self.decision.keys.push((claim.key.clone(), entry));
+        }
+        self.decision.outcomes.push(outcomes);
+        Ok(())
+    }
+
+    fn known_key(&self, claim: &KeyClaim, batch: &Batch) -> Option<Vec<Outcome>> {
+        let entry = self.seen.keys.get(&claim.key)?;
+        Some(if entry.hash == claim.hash {
+            entry.ids.iter().copied().map(Outcome::Repeated).collect()
+        } else {
+            vec![Outcome::Refused(Refusal::KeyTaken(claim.key.clone())); batch.changes.len().max(1)]
+        })
+    }
+
+    /// What stands in the way of the batch's inserts, by decky. Asked of all at
+    /// once: a network may change with all of its deckies, and an address goes
+    /// from one that is taken down to another.
+    fn clashes(&self, batch: &Batch) -> BTreeMap<DeckyName, Vec<crate::placement::Clash>> {
+        let mut asked = Asked::default();
+        for change in &batch.changes {
+            if let Change::Insert(insert) = change {
+                match &insert.aim {
+                    Some(Aim::Up(placed)) => drop(asked.up.insert(&insert.record.decky, &**placed)),
+                    Some(Aim::Gone) => drop(asked.gone.insert(&insert.record.decky)),
+                    None => {}
+                }
+            }
+        }
+        let mut by_decky: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for clash in clashes(&asked, &self.seen.placements) {
+            by_decky.entry(clash.decky().clone()).or_default().push(clash);
+        }
+        by_decky
+    }
+
+    fn insert(
+        &mut self,
+        insert: &Insert,
+        claim: Option<&KeyClaim>,
+        since: &mut Since,
+    ) -> Result<Outcome, BatchError> {
+        let mut record = insert.record.clone();
+        if !matches!(record.phase, Phase::Pending { .. }) {
+            let what = format!("row {} is inserted as {}, rows start as pending", record.id, record.status());
+            return Err(BatchError { what });
+        }
+        if self.seen.rows.contains_key(&record.id) {
+            return Ok(Outcome::Refused(Refusal::Duplicate(record.id)));
+        }
+        let open: Vec<LifecycleId> =
+            self.seen.open.get(&record.decky).into_iter().flatten().copied().collect();
+        let mut superseded = Vec::new();
+        match insert.overlap {
+            Overlap::Reject | Overlap::Supersede => {
+                let others: Vec<LifecycleId> =
+                    open.into_iter().filter(|id| !self.comes_first(*id, &record, since)).collect();
+                if insert.overlap == Overlap::Reject && !others.is_empty() {
+                    return Ok(Outcome::Refused(Refusal::Busy { decky: record.decky, open: others }));
+                }
+                for id in others {
+                    if let Some(old) = self.seen.rows.get(&id).cloned() {
+                        let new = superseded_by(&old, &record);
+                        superseded.push(self.write(Some(old), new, since, |placement, old| {
+                            placement.end(old.id, leaves_of_superseded(old))
+                        }));
+                    }
+                }
+            }
+            Overlap::Allow => {}
+        }
+        record.cancel_requested_at = None;
+        record.key = claim.map(|claim| claim.key.clone());
+        let aim = insert.aim.clone();
+        let record = self.write(None, record, since, |placement, new| {
+            if let Some(aim) = aim {
+                placement.note(new.id, aim);
+                return true;
+            }
+            false
+        });
+        Ok(Outcome::Applied { record: Box::new(record), superseded })
+    }
+
+    /// Whether an open row is the teardown that this batch puts before a row
+    /// of the same decky: together they move it.
+    fn comes_first(&self, id: LifecycleId, record: &Record, since: &Since) -> bool {
+        record.operation == Operation::Deploy
+            && self
+                .decision
+                .writes
+                .iter()
+                .skip(since.writes)
+                .any(|write| write.new.id == id && write.new.operation == Operation::Teardown)
+    }
+
+    fn step(&mut self, step: &Step, since: &mut Since) -> Outcome {
+        let Some(current) = self.seen.rows.get(&step.next.id).cloned() else {
+            return Outcome::Refused(Refusal::Missing(step.next.id));
+        };
+        if current.revision != step.expected || !current.may_become(&step.next) {
+            return Outcome::Refused(Refusal::Conflict(Box::new(current)));
+        }
+        let given = step.leaves;
+        let record = self.write(Some(current), step.next.clone(), since, |placement, new| match &new.phase {
+            Phase::Pending { .. } => false,
+            Phase::Running { .. } => placement.begin(new.id),
+            Phase::Succeeded { .. } => placement.end(new.id, Leaves::AsTried),
+            Phase::Failed { since: None, .. } => placement.end(new.id, Leaves::AsBefore),
+            // A row that failed is no evidence of what it tried.
+            Phase::Failed { .. } if given == Leaves::AsBefore => placement.end(new.id, Leaves::AsBefore),
+            Phase::Failed { .. } => placement.end(new.id, Leaves::Unknown),
+        });
+        applied(record)
+    }
+
+    fn annotate(&mut self, note: &Annotate) -> Outcome {
+        let Some(current) = self.seen.rows.get(&note.id).cloned() else {
+            return Outcome::Refused(Refusal::Missing(note.id));
+        };
+        if !current.is_open() {
+            return Outcome::Refused(Refusal::Conflict(Box::new(current)));
+        }
+        if current.cancel_requested_at.is_some() {
+            return applied(current);
+        }
+        let mut next = current.clone();
+        next.cancel_requested_at = Some(note.cancel_requested_at);
+        next.updated_at = next.updated_at.max(note.cancel_requested_at);
+        applied(self.write_row(Some(current), next))
+    }
+
+    fn place(&mut self, placement: &Placement, since: &mut Since) -> Outcome {
+        let decky = placement.decky.clone();
+        let mut placement = placement.clone();
+        // Only rows that are here have anything to bring about.
+        placement.tried.clear();
+        if let Some(known) = self.seen.placements.get(&decky) {
+            return if known.standing == placement.standing {
+                Outcome::Placed(decky)
+            } else {
+                Outcome::Refused(Refusal::PlacedOtherwise(decky))
+            };
+        }
+        let asked = Asked {
+            up: placement.now().map(|placed| (&decky, &**placed)).into_iter().collect(),
+            ..Asked::default()
+        };
+        let clashes = clashes(&asked, &self.seen.placements);
+        if !clashes.is_empty() {
+            return Outcome::Refused(Refusal::Clash(clashes));
+        }
+        placement.revision = self.decision.head;
+        self.set_placement(&decky, Some(placement), since);
+        Outcome::Placed(decky)
+    }
+
+    fn forget(&mut self, decky: &DeckyName, since: &mut Since) -> Outcome {
+        let open = self.seen.placements.get(decky).map(|placement| placement.tried.keys().copied().collect());
+        match open {
+            None => Outcome::Placed(decky.clone()),
+            Some(open) if Vec::is_empty(&open) => {
+                self.set_placement(decky, None, since);
+                Outcome::Placed(decky.clone())
+            }
+            Some(open) => Outcome::Refused(Refusal::Busy { decky: decky.clone(), open }),
+        }
+    }
+
+    /// Writes a row, and what that makes of its decky's placement: `change`
+    /// says whether it made anything of it.
+    fn write(
+        &mut self,
+        old: Option<Record>,
+        new: Record,
+        since: &mut Since,
+        change: impl FnOnce(&mut Placement, &Record) -> bool,
+    ) -> Record {
+        let new = self.write_row(old, new);
+        let known = self.seen.placements.get(&new.decky).cloned();
+        let mut placement = known.unwrap_or_else(|| Placement::nothing(new.decky.clone()));
+        if change(&mut placement, &new) {
+            placement.revision = new.revision;
+            self.set_placement(&new.decky, Some(placement).filter(|placement| !placement.is_empty()), since);
+        }
+        new
+    }
+
+    fn write_row(&mut self, old: Option<Record>, mut new: Record) -> Record {
+        self.decision.head = self.decision.head.next();
+        new.revision = self.decision.head;
+        self.seen.row(new.clone());
+        self.decision.writes.push(Write { old, new: new.clone() });
+        new
+    }
+
+    fn set_placement(&mut self, decky: &DeckyName, new: Option<Placement>, since: &mut Since) {
+        let old = match new.clone() {
+            Some(placement) => self.seen.placements.set(placement),
+            None => self.seen.placements.remove(decky),
+        };
+        since.placements.push((decky.clone(), old.clone()));
+        let write = self.decision.placements.entry(decky.clone());
+        write.or_insert(PlacementWrite { old, new: None }).new = new;
+    }
+
+    /// Takes a batch back: its rows and placements are as they were, its
+    /// revisions unused.
+    fn undo(&mut self, since: Since) {
+        for write in self.decision.writes.split_off(since.writes).into_iter().rev() {
+            self.decision.head = Revision::new(self.decision.head.get().saturating_sub(1));
+            match write.old {
+                Some(old) => self.seen.row(old),
+                None => self.seen.drop_row(&write.new.decky, write.new.id),
+            }
+        }
+        for (decky, old) in since.placements.into_iter().rev() {
+            if let Some(write) = self.decision.placements.get_mut(&decky) {
+                write.new.clone_from(&old);
+            }
+            match old {
+                Some(placement) => drop(self.seen.placements.set(placement)),
+                None => drop(self.seen.placements.remove(&decky)),
+            }
+        }
+    }
+}
+
+fn applied(record: Record) -> Outcome {
+    Outcome::Applied { record: Box::new(record), superseded: Vec::new() }
+}
+
+fn superseded_by(old: &Record, newer: &Record) -> Record {
+    let at = newer.created_at.max(old.updated_at);
+    let message = format!("a newer {} of this decky took over ({})", newer.operation, newer.id);
+    let failure = Failure::new(FailureKind::Superseded, &message);
+    let phase = Phase::Failed { since: old.running_since(), at, failure };
+    Record { phase, updated_at: at, ..old.clone() }
+}
+
+/// What was begun and superseded may have been done or not.
+fn leaves_of_superseded(row: &Record) -> Leaves {
+    if row.running_since().is_some() { Leaves::Unknown } else { Leaves::AsBefore }
+}

@@ -1,0 +1,306 @@
+//! Accepts: from a request to durable rows, and the work behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::decide::{Insert, KeyClaim, Refusal};
+use crate::fleet::{DeckyConfig, FleetConfig, Mode};
+use crate::journal::{InsertError, Inserted};
+use crate::lifecycle::{
+    AnyLifecycle, DeckyName, Lifecycle, LifecycleId, Operation, Pending, Phase, Record, Revision, Timestamp,
+};
+use crate::placement::{Aim, Home, Placement, fleet_of};
+use crate::store::{PlacementQuery, StoreError};
+use crate::strategy::{self, Guard, Job};
+
+use super::request::Terms;
+use super::{AcceptError, Accepted, DeployRequest, MutateRequest, Runner, TeardownRequest};
+
+/// A row to make.
+pub(super) struct Wanted {
+    pub(super) decky: DeckyName,
+    pub(super) operation: Operation,
+    pub(super) home: Home,
+    pub(super) aim: Option<Aim>,
+    /// The id that another master has given it.
+    pub(super) id: Option<LifecycleId>,
+}
+
+impl Runner {
+    /// Accepts a deploy: the rows are durable when this returns.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; no row was made.
+    ///
+    /// If the future is dropped, the rows may have been made all the same; the
+    /// next sweep then fails them. A key makes it safe to ask again.
+    pub async fn accept_deploy(&self, request: DeployRequest) -> Result<Accepted, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.repeated(claim.clone()).await? {
+            return Ok(repeated);
+        }
+        let deckies = request.deckies();
+        if let Some(decky) = deckies.iter().find(|decky| request.fleet.decky(decky).is_none()) {
+            let known = request.fleet.names().cloned().collect();
+            return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
+        }
+        self.fits(&request.fleet, &deckies)?;
+        let plan = self.plan(&request).await?;
+        if !plan.clashes.is_empty() {
+            return Err(AcceptError::Clash(plan.clashes));
+        }
+        let gone = plan.gone.into_iter().map(|(decky, home)| Wanted::gone(decky, home));
+        let up = plan.up.into_iter().map(|(decky, placed)| Wanted {
+            decky,
+            operation: Operation::Deploy,
+            home: placed.home.clone(),
+            aim: Some(Aim::Up(placed)),
+            id: None,
+        });
+        self.accept(gone.chain(up).collect(), &request.terms, claim).await
+    }
+
+    /// Accepts a mutate: the row is durable when this returns.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; no row was made. Dropping: as for
+    /// [`Runner::accept_deploy`].
+    pub async fn accept_mutate(&self, request: MutateRequest) -> Result<Accepted, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.repeated(claim.clone()).await? {
+            return Ok(repeated);
+        }
+        let MutateRequest { decky, services, terms } = request;
+        let placement = self.placement(&decky).await?;
+        let placed =
+            placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
+        let Some(placed) = placed else { return Err(self.unknown(decky).await) };
+        let refused = |error| AcceptError::Services(Box::new(error));
+        if let Some(fleet) = fleet_of(std::iter::once(&**placed)) {
+            let mutated = fleet.with_services(&decky, services.clone()).map_err(refused)?;
+            self.fits(&mutated, &BTreeSet::from([decky.clone()]))?;
+        }
+        let placed = Arc::new(placed.with_services(services));
+        let wanted = Wanted {
+            decky,
+            operation: Operation::Mutate,
+            home: placed.home.clone(),
+            aim: Some(Aim::Up(placed)),
+            id: None,
+        };
+        self.accept(vec![wanted], &terms, claim).await
+    }
+
+    /// Accepts a teardown: the rows are durable when this returns.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; no row was made. Dropping: as for
+    /// [`Runner::accept_deploy`].
+    pub async fn accept_teardown(&self, request: TeardownRequest) -> Result<Accepted, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.repeated(claim.clone()).await? {
+            return Ok(repeated);
+        }
+        let query = match &request.deckies {
+            Some(deckies) => PlacementQuery::Of(deckies.iter().cloned().collect()),
+            None => PlacementQuery::All,
+        };
+        let placements = self.placements(&query).await?;
+        let mut wanted: Vec<Wanted> = placements.iter().filter_map(Wanted::gone_from).collect();
+        let known: BTreeSet<DeckyName> = wanted.iter().map(|wanted| wanted.decky.clone()).collect();
+        let unknown: Vec<DeckyName> =
+            request.deckies.iter().flatten().filter(|decky| !known.contains(*decky)).cloned().collect();
+        if !unknown.is_empty() {
+            let mut found = self.unplaced().await;
+            for decky in unknown {
+                match found.remove(&decky) {
+                    Some(home) => wanted.push(Wanted::gone(decky, home)),
+                    None => return Err(self.unknown(decky).await),
+                }
+            }
+        }
+        self.accept(wanted, &request.terms, claim).await
+    }
+
+    async fn placement(&self, decky: &DeckyName) -> Result<Option<Placement>, StoreError> {
+        Ok(self.placements(&PlacementQuery::Of(vec![decky.clone()])).await?.pop())
+    }
+
+    async fn unknown(&self, decky: DeckyName) -> AcceptError {
+        match self.placements(&PlacementQuery::All).await {
+            Ok(all) => {
+                let known = all.into_iter().map(|placement| placement.decky).collect();
+                AcceptError::UnknownDecky { decky, known }
+            }
+            Err(error) => AcceptError::Store(error),
+        }
+    }
+
+    /// Whether the engine can work with those of the deckies that are the
+    /// master's own.
+    fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
+        let is_remote = |decky: &DeckyConfig| fleet.mode == Mode::Swarm && decky.host_uuid.is_some();
+        if fleet.deckies.iter().any(|decky| deckies.contains(&decky.name) && !is_remote(decky)) {
+            self.shared.context.engine.check(fleet).map_err(AcceptError::Unfit)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of the same request, if it was accepted before under its key.
+    /// Asked first: what it asks for may be done by now, and then would not
+    /// be accepted any more.
+    async fn repeated(&self, claim: Option<KeyClaim>) -> Result<Option<Accepted>, AcceptError> {
+        if self.shared.context.active.is_closing() {
+            return Err(AcceptError::ShuttingDown);
+        }
+        let Some(claim) = claim else { return Ok(None) };
+        match self.shared.context.journal.known_key(claim).await.map_err(not_accepted)? {
+            Some(ids) => self.known(&ids).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Rows that were accepted before, as that request's answer.
+    async fn known(&self, ids: &[LifecycleId]) -> Result<Accepted, AcceptError> {
+        let rows = self.get(ids).await?;
+        let is_deploy = rows.iter().any(|row| row.operation == Operation::Deploy);
+        let mut known =
+            Accepted { ids: BTreeMap::new(), first: BTreeMap::new(), superseded: Vec::new(), work: None };
+        for row in rows {
+            let is_first = is_deploy && row.operation == Operation::Teardown;
+            let place = if is_first { &mut known.first } else { &mut known.ids };
+            place.insert(row.decky, row.id);
+        }
+        Ok(known)
+    }
+
+    pub(super) async fn accept(
+        &self,
+        wanted: Vec<Wanted>,
+        terms: &Terms,
+        claim: Option<KeyClaim>,
+    ) -> Result<Accepted, AcceptError> {
+        let context = &self.shared.context;
+        if wanted.is_empty() {
+            return Err(AcceptError::Empty);
+        }
+        let now = context.deadline_base();
+        let inserts: Vec<Insert> =
+            wanted.into_iter().map(|wanted| self.insert_of(wanted, now, terms)).collect();
+        // From here on a dropped future leaves its rows to the sweep.
+        let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
+        match context.journal.insert(inserts, claim).await {
+            Ok(Inserted::New { rows, superseded }) => Ok(self.accepted(rows, superseded, Job::Do, guard)),
+            Ok(Inserted::Repeated(ids)) => {
+                guard.finish();
+                self.known(&ids).await
+            }
+            Err(error) => {
+                let error = not_accepted(error);
+                // An insert of unknown fate may have left rows; the dropped
+                // guard hands them to the sweep.
+                if !matches!(&error, AcceptError::Store(error) if !error.is_unchanged()) {
+                    guard.finish();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Durable rows, and the future that drives them.
+    pub(super) fn accepted(
+        &self,
+        rows: Vec<Lifecycle<Pending>>,
+        superseded: Vec<LifecycleId>,
+        job: Job,
+        guard: Guard,
+    ) -> Accepted {
+        let is_deploy = rows.iter().any(|row| row.operation() == Operation::Deploy);
+        let (mut ids, mut first) = (BTreeMap::new(), BTreeMap::new());
+        for row in &rows {
+            let is_first = is_deploy && row.operation() == Operation::Teardown;
+            let place = if is_first { &mut first } else { &mut ids };
+            place.insert(row.decky().clone(), row.id());
+        }
+        let work = strategy::run(Arc::clone(&self.shared.context), job, rows, guard);
+        Accepted { ids, first, superseded, work: Some(Box::pin(work)) }
+    }
+
+    /// Rows of an earlier start that were accepted and never begun, as the
+    /// requests that they came with.
+    pub(super) fn again(&self, pending: Vec<Record>) -> Vec<Accepted> {
+        let mut requests: BTreeMap<(Timestamp, u64), Vec<Lifecycle<Pending>>> = BTreeMap::new();
+        for record in pending {
+            let request = (record.created_at, record.owner.epoch);
+            if let AnyLifecycle::Pending(row) = AnyLifecycle::from_record(record) {
+                requests.entry(request).or_default().push(row);
+            }
+        }
+        let mut accepted = Vec::new();
+        for mut rows in requests.into_values() {
+            rows.sort_by_key(Lifecycle::id);
+            let guard = self.shared.context.active.drive(rows.iter().map(Lifecycle::id));
+            accepted.push(self.accepted(rows, Vec::new(), Job::Do, guard));
+        }
+        accepted
+    }
+
+    pub(super) fn insert_of(&self, wanted: Wanted, now: Timestamp, terms: &Terms) -> Insert {
+        let record = Record {
+            id: wanted.id.unwrap_or_else(|| self.shared.ids.next(now)),
+            decky: wanted.decky,
+            host: wanted.home.host().cloned(),
+            operation: wanted.operation,
+            phase: Phase::Pending { deadline: now.plus(self.shared.context.deadlines.queue) },
+            owner: self.shared.owner.clone(),
+            created_at: now,
+            updated_at: now,
+            cancel_requested_at: None,
+            claimed_completion: None,
+            key: terms.key.clone(),
+            revision: Revision::ZERO,
+        };
+        Insert { record, overlap: terms.overlap, aim: wanted.aim }
+    }
+}
+
+impl Wanted {
+    pub(super) const fn gone(decky: DeckyName, home: Home) -> Self {
+        Self { decky, operation: Operation::Teardown, home, aim: Some(Aim::Gone), id: None }
+    }
+
+    /// The teardown of a decky where it is, or may be.
+    fn gone_from(placement: &Placement) -> Option<Self> {
+        let placed = placement.now().or_else(|| placement.possibilities().last())?;
+        Some(Self::gone(placement.decky.clone(), placed.home.clone()))
+    }
+}
+
+pub(super) fn not_accepted(error: InsertError) -> AcceptError {
+    match error {
+        InsertError::Store(error) => AcceptError::Store(error),
+        InsertError::Refused(refusals) => why_refused(refusals),
+    }
+}
+
+fn why_refused(refusals: Vec<Refusal>) -> AcceptError {
+    let mut busy = BTreeMap::new();
+    let mut clashes = Vec::new();
+    let mut other = None;
+    for refusal in refusals {
+        match refusal {
+            Refusal::Busy { decky, open } => {
+                busy.insert(decky, open);
+            }
+            Refusal::KeyTaken(key) => return AcceptError::KeyTaken(key),
+            Refusal::Clash(found) => clashes.extend(found),
+            Refusal::Together => {}
+            refusal => other = Some(format!("{refusal:?}")),
+        }
+    }
+    match other {
+        _ if !clashes.is_empty() => AcceptError::Clash(clashes),
+        Some(other) if busy.is_empty() => AcceptError::Refused(other),
+        _ => AcceptError::Busy(busy.into_iter().collect()),
+    }
+}

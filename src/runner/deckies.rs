@@ -1,0 +1,292 @@
+//! What is placed, what really runs of it, and what a deploy would change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::decide::{Batch, Change, Outcome, Refusal};
+use crate::fleet::{DeckyRuntime, FleetConfig};
+use crate::lifecycle::{DeckyName, EngineName, Record};
+use crate::placement::{Home, Placed, Placement, Placements, Plan, Standing, fleet_of, plan};
+use crate::store::{PlacementQuery, Query, StoreError};
+
+use super::{DeployRequest, Runner};
+
+/// One decky as it is placed and as it really runs.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeckyStatus {
+    /// Which decky.
+    pub decky: DeckyName,
+    /// Where it is, may be, is to be, or was found.
+    pub home: Home,
+    /// What is known of it; none of one that nobody has placed and that runs
+    /// all the same.
+    pub placement: Option<Placement>,
+    /// What really runs of it; none if that can't be seen now.
+    pub runtime: Option<DeckyRuntime>,
+    /// Its newest row.
+    pub last: Option<Record>,
+}
+
+/// Whether a decky runs as it is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// All of its services run.
+    Up,
+    /// Something that should run doesn't.
+    Down,
+    /// Nobody can see what runs now.
+    Unseen,
+    /// A row ended without evidence: it may be there or not.
+    Unsure,
+    /// Its first row is still open, or it is being taken down.
+    Underway,
+    /// It runs, and nobody has placed it.
+    Stranger,
+}
+
+impl DeckyStatus {
+    /// How it stands.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let Some(placement) = &self.placement else { return Health::Stranger };
+        match &placement.standing {
+            Standing::Nothing => Health::Underway,
+            Standing::Unsure { .. } => Health::Unsure,
+            Standing::Up { .. } => match &self.runtime {
+                None => Health::Unseen,
+                Some(_) if self.running().0 == self.running().1 => Health::Up,
+                Some(_) => Health::Down,
+            },
+        }
+    }
+
+    /// How many of its services run, of how many.
+    #[must_use]
+    pub fn running(&self) -> (usize, usize) {
+        let services = self.services();
+        let up =
+            services.iter().filter(|service| self.state(service).is_some_and(|state| state == "running"));
+        (up.count(), services.len())
+    }
+
+    /// Its services, as placed; of one that nobody placed, as found.
+    #[must_use]
+    pub fn services(&self) -> Vec<String> {
+        match self.placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last())) {
+            Some(placed) => {
+                placed.config.services.iter().map(|service| service.as_str().to_owned()).collect()
+            }
+            None => self.runtime.iter().flat_map(|runtime| runtime.services.keys().cloned()).collect(),
+        }
+    }
+
+    fn state(&self, service: &str) -> Option<&str> {
+        self.runtime.as_ref()?.services.get(service).map(String::as_str)
+    }
+}
+
+/// `3/3`, `2/3 (ssh dead)`, `unsure: its worker was lost`.
+impl fmt::Display for DeckyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (up, all) = self.running();
+        let counted = |f: &mut fmt::Formatter<'_>| {
+            let services = self.services();
+            let not: Vec<String> = services
+                .iter()
+                .filter(|service| self.state(service) != Some("running"))
+                .map(|service| format!("{service} {}", self.state(service).unwrap_or("not there")))
+                .collect();
+            write!(f, "{up}/{all}")?;
+            if not.is_empty() { Ok(()) } else { write!(f, " ({})", not.join(", ")) }
+        };
+        match self.health() {
+            Health::Up | Health::Down => counted(f),
+            Health::Unseen => write!(f, "?/{all}"),
+            Health::Underway => f.write_str("under way"),
+            Health::Stranger => f.write_str("not placed by this master"),
+            Health::Unsure => {
+                let failure = self.last.as_ref().and_then(Record::failure);
+                let why = failure.map_or("a row ended without evidence", |failure| failure.message());
+                write!(f, "unsure: {why}")?;
+                if self.runtime.is_some() {
+                    f.write_str("; seen: ")?;
+                    counted(f)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// What a deploy would change, and what stands in its way. Changes
+    /// nothing. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the placements can't be read.
+    pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, StoreError> {
+        let placements: Placements = self.placements(&PlacementQuery::All).await?.into_iter().collect();
+        let context = &self.shared.context;
+        let engine = context.engine.name();
+        let deckies = request.deckies();
+        Ok(plan(&request.fleet, &deckies, request.plan, &context.master, engine.as_ref(), &placements))
+    }
+
+    /// What is placed, by name. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the placements can't be read.
+    pub async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        self.shared.context.journal.store().placements(query).await
+    }
+
+    /// Every decky that is placed, and what really runs of it by the engine's
+    /// and the workers' words; then what runs and nobody has placed.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if placements or rows can't be read. An engine that can't
+    /// say what runs is no error: [`DeckyStatus::runtime`] is none then.
+    pub async fn deckies(&self) -> Result<Vec<DeckyStatus>, StoreError> {
+        let placements = self.placements(&PlacementQuery::All).await?;
+        let own = self.shared.context.home();
+        let here = self.runtime_here(&placements).await;
+        let there = self.shared.context.heard.runtimes();
+        let mut all = Vec::new();
+        let mut placed: BTreeSet<(DeckyName, Home)> = BTreeSet::new();
+        for placement in placements {
+            let home = placement
+                .now()
+                .or_else(|| placement.possibilities().last())
+                .map(|placed| placed.home.clone());
+            // What an orphan's teardown notes is at no home.
+            let Some(home) = home else { continue };
+            let runtime = match &home {
+                home if *home == own => {
+                    here.as_ref().map(|here| here.get(&placement.decky).cloned().unwrap_or_default())
+                }
+                Home::Host(host) => there
+                    .get(host)
+                    .filter(|_| self.silent_for(host).is_some())
+                    .map(|runtime| runtime.get(&placement.decky).cloned().unwrap_or_default()),
+                Home::Master(_) => None,
+            };
+            let newest = Query::new().decky(placement.decky.clone()).limit(1);
+            let last = self.list(&newest).await?.records.pop();
+            placed.insert((placement.decky.clone(), home.clone()));
+            all.push(DeckyStatus {
+                decky: placement.decky.clone(),
+                home,
+                placement: Some(placement),
+                runtime,
+                last,
+            });
+        }
+        let found = self.shared.context.engine.found().await.unwrap_or_default();
+        let strangers = found.into_iter().map(|(decky, runtime)| (decky, own.clone(), runtime)).chain(
+            there.into_iter().flat_map(|(host, runtime)| {
+                runtime.into_iter().map(move |(decky, runtime)| (decky, Home::Host(host.clone()), runtime))
+            }),
+        );
+        for (decky, home, runtime) in strangers {
+            if !placed.contains(&(decky.clone(), home.clone())) {
+                all.push(DeckyStatus { decky, home, placement: None, runtime: Some(runtime), last: None });
+            }
+        }
+        Ok(all)
+    }
+
+    /// What the engine says of what is at home here; none if it can't.
+    async fn runtime_here(&self, placements: &[Placement]) -> Option<BTreeMap<DeckyName, DeckyRuntime>> {
+        let own = self.shared.context.home();
+        let here = placements.iter().filter_map(Placement::now).filter(|placed| placed.home == own);
+        let Some(fleet) = fleet_of(here.map(|placed| &**placed)) else { return Some(BTreeMap::new()) };
+        match self.shared.context.engine.runtime(&fleet).await {
+            Ok(runtime) => Some(runtime),
+            Err(failure) => {
+                log::warn!(target: "decnet_lifecycle::runner", error:% = failure; "what runs can't be seen");
+                None
+            }
+        }
+    }
+
+    /// What runs and is not placed, and where: found by the engine, or told by
+    /// workers.
+    pub(super) async fn unplaced(&self) -> BTreeMap<DeckyName, Home> {
+        let mut all = BTreeMap::new();
+        for (host, runtime) in self.shared.context.heard.runtimes() {
+            all.extend(runtime.into_keys().map(|decky| (decky, Home::Host(host.clone()))));
+        }
+        match self.shared.context.engine.found().await {
+            Ok(found) => {
+                let own = self.shared.context.home();
+                all.extend(found.into_keys().map(|decky| (decky, own.clone())));
+            }
+            Err(failure) => {
+                log::warn!(target: "decnet_lifecycle::runner", error:% = failure; "what runs can't be seen");
+            }
+        }
+        all
+    }
+
+    /// Takes deckies out of the placements without taking them down, whatever
+    /// of them may run on: for hosts that are gone. Gives how each was placed.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if one is not placed, or has an open row;
+    /// nothing was changed. Else as the store says.
+    pub async fn forget(&self, deckies: &BTreeSet<DeckyName>) -> Result<Vec<Placement>, StoreError> {
+        let known = self.placements(&PlacementQuery::Of(deckies.iter().cloned().collect())).await?;
+        let refused = |what: String| StoreError::Refused { what };
+        if let Some(unknown) = deckies.iter().find(|decky| !known.iter().any(|known| known.decky == **decky))
+        {
+            return Err(refused(format!("{unknown} is not placed")));
+        }
+        let changes = deckies.iter().cloned().map(Change::Forget).collect();
+        let refusals = self.shared.context.journal.place(Batch::all_or_none(changes)).await?;
+        let busy = refusals.iter().find_map(|outcome| match outcome {
+            Outcome::Refused(Refusal::Busy { decky, open }) => Some((decky, open)),
+            _ => None,
+        });
+        match busy {
+            Some((decky, open)) => {
+                let ids: Vec<String> = open.iter().map(ToString::to_string).collect();
+                Err(refused(format!("{decky} has open rows ({}); cancel them first", ids.join(", "))))
+            }
+            None => Ok(known),
+        }
+    }
+
+    /// Takes deckies over that something else brought up, as this fleet has
+    /// them and without touching them: they are placed from now on. All in one
+    /// commit; a decky that can't be placed so stays out, and is told with the
+    /// reason. Doing it twice does it once.
+    ///
+    /// # Errors
+    /// [`StoreError`] as the store says; nothing was changed.
+    pub async fn take_over(
+        &self,
+        fleet: &FleetConfig,
+        engine: Option<&EngineName>,
+    ) -> Result<BTreeMap<DeckyName, String>, StoreError> {
+        let master = &self.shared.context.master;
+        let placements = fleet.deckies.iter().map(|config| {
+            Change::Place(Box::new(Placement::taken_over(Placed::new(fleet, config, master, engine))))
+        });
+        let outcomes = self.shared.context.journal.place(Batch::per_row(placements.collect())).await?;
+        let told = fleet.names().zip(outcomes).filter_map(|(decky, outcome)| {
+            let why = match outcome {
+                Outcome::Refused(Refusal::Clash(clashes)) => {
+                    clashes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                }
+                Outcome::Refused(Refusal::PlacedOtherwise(_)) => "it is placed otherwise already".to_owned(),
+                Outcome::Refused(_) => "the store refused it".to_owned(),
+                _ => return None,
+            };
+            Some((decky.clone(), why))
+        });
+        Ok(told.collect())
+    }
+}

@@ -1,0 +1,54 @@
+//! Whether what a request took down is really out of the way of what it is to
+//! bring up.
+
+use crate::lifecycle::{Failure, FailureKind, Lifecycle, Pending};
+use crate::placement::{Aim, Placed, Placement, Placements};
+use crate::store::PlacementQuery;
+
+use super::{Context, ending};
+
+/// Fails the rows whose decky is still somewhere else, or whose address is
+/// still another's, and gives the others.
+pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Vec<Lifecycle<Pending>> {
+    let placements: Placements = match context.journal.store().placements(&PlacementQuery::All).await {
+        Ok(all) => all.into_iter().collect(),
+        Err(error) => {
+            let failure = Failure::new(FailureKind::Store, &format!("not started: {error}"));
+            ending::fail_pending(context, rows, &failure).await;
+            return Vec::new();
+        }
+    };
+    let mut clear = Vec::new();
+    for row in rows {
+        match in_the_way(&row, &placements) {
+            None => clear.push(row),
+            Some(why) => {
+                let failure = Failure::new(FailureKind::Clash, &why);
+                ending::fail_pending(context, vec![row], &failure).await;
+            }
+        }
+    }
+    clear
+}
+
+fn in_the_way(row: &Lifecycle<Pending>, placements: &Placements) -> Option<String> {
+    let own = placements.get(row.decky())?;
+    let Some(Aim::Up(asked)) = own.tried.get(&row.id()).map(|tried| &tried.aim) else { return None };
+    if let Some(there) = own.standing_possibilities().iter().find(|there| there.home != asked.home) {
+        return Some(format!(
+            "it was not taken down on {}, where it is or may be; see what became of its teardown, and ask again",
+            there.home
+        ));
+    }
+    let others = placements.having(asked.config.ip).filter(|other| other.decky != own.decky);
+    others.into_iter().find(|other| holds(other, asked)).map(|other| {
+        format!(
+            "{} is still {}'s, which was not taken down; see what became of its teardown, and ask again",
+            asked.config.ip, other.decky
+        )
+    })
+}
+
+fn holds(other: &Placement, asked: &Placed) -> bool {
+    other.standing_possibilities().iter().any(|there| there.config.ip == asked.config.ip)
+}
