@@ -116,7 +116,8 @@ pub use engine::compose;
 pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
 pub use fleet::{
-    DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards,
+    DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems,
+    SalvagedState, Shards,
 };
 pub use journal::{CommitError, Journal};
 pub use lifecycle::{

@@ -12,10 +12,12 @@ use crate::lifecycle::{DeckyName, HostId, ServiceName};
 mod error;
 mod parse;
 mod runtime;
+mod salvage;
 
 pub(crate) use error::nearest;
 pub use error::{FleetError, Problem, Problems};
 pub use runtime::DeckyRuntime;
+pub use salvage::SalvagedState;
 
 /// Where a fleet's deckies run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

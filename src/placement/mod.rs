@@ -313,6 +313,13 @@ impl Placement {
         }
     }
 
+    /// Deckies of one home as one fleet, each as it most probably is; none of
+    /// no deckies.
+    #[must_use]
+    pub fn fleet(placements: &[Self]) -> Option<FleetConfig> {
+        fleet_of(placements.iter().filter_map(Self::now).map(|placed| &**placed))
+    }
+
     /// The rows that it names.
     pub fn rows(&self) -> impl Iterator<Item = LifecycleId> {
         let standing = match &self.standing {

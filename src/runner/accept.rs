@@ -39,12 +39,6 @@ impl Runner {
         if let Some(repeated) = self.repeated(claim.clone()).await? {
             return Ok(repeated);
         }
-        let deckies = request.deckies();
-        if let Some(decky) = deckies.iter().find(|decky| request.fleet.decky(decky).is_none()) {
-            let known = request.fleet.names().cloned().collect();
-            return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
-        }
-        self.fits(&request.fleet, &deckies)?;
         let plan = self.plan(&request).await?;
         if !plan.clashes.is_empty() {
             return Err(AcceptError::Clash(plan.clashes));
@@ -138,7 +132,7 @@ impl Runner {
 
     /// Whether the engine can work with those of the deckies that are the
     /// master's own.
-    fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
+    pub(super) fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
         let is_remote = |decky: &DeckyConfig| fleet.mode == Mode::Swarm && decky.host_uuid.is_some();
         if fleet.deckies.iter().any(|decky| deckies.contains(&decky.name) && !is_remote(decky)) {
             self.shared.context.engine.check(fleet).map_err(AcceptError::Unfit)?;

@@ -9,7 +9,7 @@ use crate::lifecycle::{DeckyName, EngineName, Record};
 use crate::placement::{Home, Placed, Placement, Placements, Plan, Standing, fleet_of, plan};
 use crate::store::{PlacementQuery, Query, StoreError};
 
-use super::{DeployRequest, Runner};
+use super::{AcceptError, DeployRequest, Runner};
 
 /// One decky as it is placed and as it really runs.
 #[derive(Debug, Clone)]
@@ -125,12 +125,18 @@ impl Runner {
     /// nothing. Cancel-safe.
     ///
     /// # Errors
-    /// [`StoreError`] if the placements can't be read.
-    pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, StoreError> {
+    /// [`AcceptError`] as accepting it would give, but for what stands in its
+    /// way: that is in the plan.
+    pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, AcceptError> {
+        let deckies = request.deckies();
+        if let Some(decky) = deckies.iter().find(|decky| request.fleet.decky(decky).is_none()) {
+            let known = request.fleet.names().cloned().collect();
+            return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
+        }
+        self.fits(&request.fleet, &deckies)?;
         let placements: Placements = self.placements(&PlacementQuery::All).await?.into_iter().collect();
         let context = &self.shared.context;
         let engine = context.engine.name();
-        let deckies = request.deckies();
         Ok(plan(&request.fleet, &deckies, request.plan, &context.master, engine.as_ref(), &placements))
     }
 

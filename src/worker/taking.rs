@@ -83,7 +83,7 @@ async fn take(shared: &Arc<Shared>, taking: Taking) -> Result<Accepted, AcceptEr
 /// What this worker keeps deployed, as one fleet; none if it keeps nothing.
 pub(super) async fn deployed(shared: &Shared) -> Result<Option<FleetConfig>, StoreError> {
     let placements = shared.store.placements(&PlacementQuery::All).await?;
-    Ok(fleet_of(placements.iter().filter_map(Placement::now).map(|placed| &**placed)))
+    Ok(Placement::fleet(&placements))
 }
 
 fn fail(why: &str) -> Job {

@@ -32,14 +32,18 @@ impl IntoResponse for Trouble {
 
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        let status = match &error {
+            StoreError::Refused { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
     }
 }
 
 impl From<AcceptError> for Trouble {
     fn from(error: AcceptError) -> Self {
         let status = match &error {
-            AcceptError::Busy(_) | AcceptError::KeyTaken(_) => StatusCode::CONFLICT,
+            AcceptError::Busy(_) | AcceptError::KeyTaken(_) | AcceptError::Clash(_) => StatusCode::CONFLICT,
             AcceptError::ShuttingDown | AcceptError::Store(_) | AcceptError::Refused(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -63,13 +67,14 @@ pub async fn to_the_end<T: Send + 'static>(
 }
 
 /// Accepts work and starts it, as one: what was accepted is not left undone
-/// because the client hung up.
+/// because the client hung up. Gives the row of each decky that was asked for,
+/// and all rows.
 pub async fn start(
     accept: impl Future<Output = Result<Accepted, AcceptError>> + Send + 'static,
-) -> Result<BTreeMap<DeckyName, LifecycleId>, Trouble> {
+) -> Result<(BTreeMap<DeckyName, LifecycleId>, Vec<LifecycleId>), Trouble> {
     to_the_end(async move {
         let accepted = accept.await?;
-        let ids = accepted.ids().clone();
+        let ids = (accepted.ids().clone(), accepted.all_ids().collect());
         tokio::spawn(accepted.run());
         Ok(ids)
     })

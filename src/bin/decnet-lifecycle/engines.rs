@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, Health};
 use decnet_lifecycle::process::ProcessEngine;
-use decnet_lifecycle::{DeployedFleet, Engine, FleetConfig};
+use decnet_lifecycle::{Engine, FleetConfig, Home as Machine, Placement, PlacementQuery, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::Complaint;
@@ -33,68 +33,98 @@ impl Chosen {
     /// used here. Says which and why.
     pub async fn for_deploy(
         home: &Home,
+        store: &dyn Store,
         choice: EngineChoice,
         compose: &Compose,
         fleet: &FleetConfig,
     ) -> Result<Self, Complaint> {
-        Self::choose(home, choice, compose, Some(fleet)).await
+        let (chosen, kept) = Self::choose(home, store, choice, compose, Some(fleet)).await?;
+        kept.map_or(Ok(()), |kept| keep(home, &kept))?;
+        Ok(chosen)
+    }
+
+    /// The engine that a deploy would take; keeps nothing.
+    pub async fn for_plan(
+        home: &Home,
+        store: &dyn Store,
+        choice: EngineChoice,
+        compose: &Compose,
+        fleet: &FleetConfig,
+    ) -> Result<Self, Complaint> {
+        Ok(Self::choose(home, store, choice, compose, Some(fleet)).await?.0)
     }
 
     /// The engine of a master or worker that stays, whatever it will be asked
     /// to bring up.
     pub async fn for_staying(
         home: &Home,
+        store: &dyn Store,
         choice: EngineChoice,
         compose: &Compose,
     ) -> Result<Self, Complaint> {
-        Self::choose(home, choice, compose, None).await
+        let (chosen, kept) = Self::choose(home, store, choice, compose, None).await?;
+        kept.map_or(Ok(()), |kept| keep(home, &kept))?;
+        Ok(chosen)
     }
 
     async fn choose(
         home: &Home,
+        store: &dyn Store,
         choice: EngineChoice,
         compose: &Compose,
         fleet: Option<&FleetConfig>,
-    ) -> Result<Self, Complaint> {
-        let deployed = Self::deployed_by(home)?;
-        let chosen = match (choice, deployed) {
+    ) -> Result<(Self, Option<Kept>), Complaint> {
+        let placed = Self::placed_by(home, store).await?;
+        // Options of containers say that containers are meant.
+        let choice = match choice {
+            EngineChoice::Auto if compose.means_containers() => EngineChoice::Compose,
+            choice => choice,
+        };
+        let chosen = match (choice, placed) {
             (EngineChoice::Compose, Some(EngineChoice::Process)) => return Err(other_runs("process")),
             (EngineChoice::Process, Some(EngineChoice::Compose)) => return Err(other_runs("compose")),
-            (EngineChoice::Process, _) | (EngineChoice::Auto, Some(EngineChoice::Process)) => {
-                return Ok(Self::Process(home.process_engine()));
+            (EngineChoice::Process, _) => None,
+            (EngineChoice::Auto, Some(EngineChoice::Process)) => {
+                eprintln!("engine: process, which runs what is placed here");
+                None
             }
-            (EngineChoice::Compose, _) | (EngineChoice::Auto, Some(EngineChoice::Compose)) => {
+            (EngineChoice::Compose, _) => Some(compose_engine(home, compose)?),
+            (EngineChoice::Auto, Some(EngineChoice::Compose)) => {
+                eprintln!("engine: compose, which runs what is placed here");
                 Some(compose_engine(home, compose)?)
             }
             (EngineChoice::Auto, _) => usable(home, compose, fleet).await?,
         };
-        let Some((engine, kept)) = chosen else {
-            return Ok(Self::Process(home.process_engine()));
-        };
-        keep(home, &kept)?;
-        Ok(Self::Compose(engine))
-    }
-
-    /// The engine that what is deployed here was deployed by.
-    pub fn for_deployed(home: &Home) -> Result<Self, Complaint> {
-        Ok(match Self::deployed_by(home)? {
-            Some(EngineChoice::Compose) => Self::Compose(compose_engine(home, &Compose::default())?.0),
-            _ => Self::Process(home.process_engine()),
+        Ok(match chosen {
+            Some((engine, kept)) => (Self::Compose(engine), Some(kept)),
+            None => (Self::Process(home.process_engine()), None),
         })
     }
 
-    fn deployed_by(home: &Home) -> Result<Option<EngineChoice>, Complaint> {
-        let path = home.fleet_state_path();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Complaint(format!("{}: {error}", path.display()))),
-        };
-        // What is malformed is told by who uses it.
-        let state = DeployedFleet::from_json(&bytes).ok();
-        Ok(state.map(|state| match state.compose_path.is_empty() {
-            true => EngineChoice::Process,
-            false => EngineChoice::Compose,
+    /// The engine that runs what is placed here. Of what nobody has placed, the
+    /// one that a deploy was last set to.
+    pub async fn for_placed(home: &Home, store: &dyn Store) -> Result<Self, Complaint> {
+        let was_compose = || home.compose_dir().join("settings.json").exists();
+        Ok(match Self::placed_by(home, store).await? {
+            Some(EngineChoice::Process) => Self::Process(home.process_engine()),
+            None if !was_compose() => Self::Process(home.process_engine()),
+            _ => Self::Compose(compose_engine(home, &Compose::default())?.0),
+        })
+    }
+
+    /// Where containers' compose file lies.
+    pub fn compose_file(home: &Home) -> Result<String, Complaint> {
+        Ok(compose_engine(home, &Compose::default())?.0.compose_path().display().to_string())
+    }
+
+    async fn placed_by(home: &Home, store: &dyn Store) -> Result<Option<EngineChoice>, Complaint> {
+        let here = PlacementQuery::At(Machine::Master(home.master()?));
+        let placements = store.placements(&here).await?;
+        let possible = placements.iter().flat_map(Placement::possibilities);
+        let mut engines = possible.filter_map(|placed| placed.engine.as_ref());
+        Ok(engines.next().map(|name| match name.as_str() {
+            "compose" => EngineChoice::Compose,
+            _ => EngineChoice::Process,
         }))
     }
 
@@ -123,15 +153,16 @@ impl Chosen {
     /// Where what runs on this machine can be reached: the master's own
     /// deckies, and those of workers that have their files here.
     pub async fn all_places(home: &Home) -> Result<Vec<Place>, Complaint> {
-        let mut places = Self::for_deployed(home)?.places(home).await?;
-        for worker in home.of_workers() {
-            places.extend(Self::for_deployed(&worker)?.places(&worker).await?);
+        let mut places = Vec::new();
+        for home in std::iter::once(home).chain(home.of_workers().iter()) {
+            let store = crate::placed::store_to_look_at(home)?;
+            places.extend(Self::for_placed(home, &*store).await?.places(home, &*store).await?);
         }
         Ok(places)
     }
 
     /// Where what this engine runs can be reached.
-    pub async fn places(&self, home: &Home) -> Result<Vec<Place>, Complaint> {
+    pub async fn places(&self, home: &Home, store: &dyn Store) -> Result<Vec<Place>, Complaint> {
         match self {
             Self::Process(engine) => Ok(engine
                 .running()?
@@ -139,7 +170,8 @@ impl Chosen {
                 .map(|d| Place::new(d.decky, &d.service, d.addr.to_string()))
                 .collect()),
             Self::Compose(engine) => {
-                let fleet = home.deployed().await?;
+                let here = PlacementQuery::At(Machine::Master(home.master()?));
+                let fleet = Placement::fleet(&store.placements(&here).await?);
                 let containers = match engine.running().await {
                     Ok(containers) => containers,
                     Err(failure) => {

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::process::ProcessEngine;
 use decnet_lifecycle::{
-    FileFleetState, FleetConfig, FleetState as _, HostId, OpenError, Progress, RedbReader, RedbStore, Runner,
-    RunnerBuilder,
+    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder,
 };
 
 use crate::Complaint;
@@ -18,6 +17,8 @@ use crate::engines::Chosen;
 
 pub struct Home {
     dir: PathBuf,
+    /// Whose files these are, if not the master's.
+    worker: Option<HostId>,
 }
 
 impl Home {
@@ -36,20 +37,30 @@ impl Home {
         // directory.
         let dir =
             std::path::absolute(&dir).map_err(|error| Complaint(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir })
+        Ok(Self { dir, worker: None })
     }
 
     fn store_path(&self) -> PathBuf {
         self.dir.join("lifecycle.redb")
     }
 
+    /// Where the first version kept what is deployed.
     pub fn fleet_state_path(&self) -> PathBuf {
         self.dir.join("fleet-state.json")
     }
 
-    /// The fleet as deployed, if anything is and its state can be read.
-    pub async fn deployed(&self) -> Result<Option<FleetConfig>, Complaint> {
-        Ok(FileFleetState::new(self.fleet_state_path()).load().await?)
+    /// Where that file is kept once the store has it.
+    pub fn taken_over_path(&self) -> PathBuf {
+        self.dir.join("fleet-state.json.taken-over")
+    }
+
+    /// Who runs what is placed on this machine: the master, or the worker
+    /// whose files these are.
+    pub fn master(&self) -> Result<MasterName, Complaint> {
+        Ok(match &self.worker {
+            Some(worker) => MasterName::parse(worker.as_str())?,
+            None => MasterName::parse("master")?,
+        })
     }
 
     pub fn hosts_path(&self) -> PathBuf {
@@ -81,7 +92,7 @@ impl Home {
         if name.as_str().bytes().all(|byte| byte == b'.') {
             return Err(Complaint(format!("{name} is no name for a folder; give the host another id")));
         }
-        let own = Self { dir: self.dir.join("workers").join(name.as_str()) };
+        let own = Self { dir: self.dir.join("workers").join(name.as_str()), worker: Some(name.clone()) };
         own.make_root()?;
         Ok(own)
     }
@@ -89,11 +100,11 @@ impl Home {
     /// The files of all workers that have some here.
     pub fn of_workers(&self) -> Vec<Self> {
         let entries = fs::read_dir(self.dir.join("workers")).into_iter().flatten().flatten();
-        entries.map(|entry| Self { dir: entry.path() }).collect()
-    }
-
-    pub fn fleet_state(&self, chosen: &Chosen) -> FileFleetState {
-        FileFleetState::new(self.fleet_state_path()).compose_path(chosen.compose_path())
+        let of = |entry: fs::DirEntry| {
+            let worker = HostId::parse(entry.file_name().to_str()?).ok()?;
+            Some(Self { dir: entry.path(), worker: Some(worker) })
+        };
+        entries.filter_map(of).collect()
     }
 
     pub fn process_engine(&self) -> ProcessEngine {
@@ -110,7 +121,12 @@ impl Home {
 
     /// The store, to be read beside whoever writes it.
     pub fn reader(&self) -> Result<Arc<RedbReader>, Complaint> {
-        Ok(Arc::new(RedbReader::open(self.store_path())?))
+        Ok(self.open_reader()?)
+    }
+
+    /// The same, where it matters why there is none.
+    pub fn open_reader(&self) -> Result<Arc<RedbReader>, OpenError> {
+        RedbReader::open(self.store_path()).map(Arc::new)
     }
 
     /// The store, to be written; made if it isn't there and `make` says so.
@@ -131,9 +147,15 @@ impl Home {
                     smol::Timer::after(Duration::from_millis(200)).await;
                 }
                 Err(busy @ OpenError::InUse { .. }) if wait == Wait::No => {
-                    return Err(Complaint(format!("{busy}; or give --wait")));
+                    return Err(Complaint(format!(
+                        "{busy}; or give --wait. A `serve` that has just started takes commands within a second: try again"
+                    )));
                 }
-                opened => return Ok(Arc::new(opened?)),
+                opened => {
+                    let store = Arc::new(opened?);
+                    crate::legacy::take_over(self, &*store, &self.master()?).await?;
+                    return Ok(store);
+                }
             }
         }
     }
@@ -168,8 +190,7 @@ impl Home {
         chosen: &Chosen,
         progress: Arc<dyn Progress>,
     ) -> RunnerBuilder {
-        let state = Arc::new(self.fleet_state(chosen));
-        Runner::builder(store, chosen.engine()).fleet_state(state).progress(progress)
+        Runner::builder(store, chosen.engine()).progress(progress)
     }
 }
 

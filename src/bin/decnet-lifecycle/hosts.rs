@@ -1,6 +1,6 @@
 //! `hosts`: which worker hosts there are, where, and by which certificates.
 
-use decnet_lifecycle::{Host, HostsFile, Pin};
+use decnet_lifecycle::{Home as Machine, Host, HostId, HostsFile, Pin, PlacementQuery};
 use serde_json::json;
 
 use crate::args::Hosts;
@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::pki::fingerprint_of;
 use crate::{Complaint, Done};
 
-pub fn hosts(home: &Home, out: &Output, command: Hosts) -> Result<Done, Complaint> {
+pub async fn hosts(home: &Home, out: &Output, command: Hosts) -> Result<Done, Complaint> {
     let file = HostsFile::new(home.hosts_path());
     match command {
         Hosts::Add { id, address, pin, ca_only } => {
@@ -32,11 +32,29 @@ pub fn hosts(home: &Home, out: &Output, command: Hosts) -> Result<Done, Complain
             }
             hosts.iter().for_each(|host| tell(out, host));
         }
-        Hosts::Rm { id } => tell(out, &file.remove(&id)?),
+        Hosts::Rm { id } => {
+            let there = placed_at(home, &id).await?;
+            tell(out, &file.remove(&id)?);
+            if !there.is_empty() {
+                eprintln!(
+                    "note: {id} is removed, and {} deckies are placed there: {}; `teardown --forget {}` forgets them, whatever runs on",
+                    there.len(),
+                    there.join(", "),
+                    there.join(" ")
+                );
+            }
+        }
         Hosts::Rotate { id, pin } => tell(out, &file.rotate(&id, pin)?),
         Hosts::Settle { id } => tell(out, &file.settle(&id)?),
     }
     Ok(Done::Well)
+}
+
+/// The deckies that are, or may be, on a host.
+async fn placed_at(home: &Home, id: &HostId) -> Result<Vec<String>, Complaint> {
+    let store = crate::placed::store_to_look_at(home)?;
+    let placements = store.placements(&PlacementQuery::At(Machine::Host(id.clone()))).await?;
+    Ok(placements.iter().map(|placement| placement.decky.to_string()).collect())
 }
 
 fn tell(out: &Output, host: &Host) {

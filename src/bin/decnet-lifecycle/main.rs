@@ -20,11 +20,13 @@ mod engines;
 mod examine;
 mod home;
 mod hosts;
+mod legacy;
 mod logger;
 mod net;
 mod operate;
 mod output;
 mod pki;
+mod placed;
 mod progress;
 mod serve;
 mod show;
@@ -39,6 +41,8 @@ enum Done {
     Well,
     /// A row failed, or something is not as it should be.
     RowsFailed,
+    /// It would be refused.
+    Refused,
     /// Somebody pressed Ctrl-C.
     Interrupted,
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
     match done {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::RowsFailed) => ExitCode::from(1),
+        Ok(Done::Refused) => ExitCode::from(2),
         Ok(Done::Interrupted) => ExitCode::from(130),
         Err(Complaint(what)) => {
             let _ = writeln!(std::io::stderr(), "error: {what}");
@@ -96,13 +101,17 @@ async fn run(args: Args) -> Result<Done, Complaint> {
     let out = output::Output::new(args.json);
     let home = home::Home::new(args.data)?;
     match args.command {
+        Command::Deploy(deploy) if deploy.dry_run => placed::plan(&home, &out, deploy).await,
         Command::Deploy(deploy) => operate::deploy(&home, &out, deploy).await,
+        Command::Plan(deploy) => placed::plan(&home, &out, deploy).await,
+        Command::Ps { deckies } => placed::ps(&home, &out, &deckies).await,
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
         Command::Ls(ls) => show::ls(&home, &out, ls).await,
         Command::Show { id } => show::show(&home, &out, id).await,
         Command::Watch { from } => show::watch(&home, &out, from).await,
-        Command::Export => show::export(&home).await,
+        Command::Export { state: true } => placed::export_state(&home).await,
+        Command::Export { state: false } => show::export(&home).await,
         Command::Cancel { id, wait } => upkeep::cancel(&home, &out, id, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
@@ -111,7 +120,7 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Serve(args) => serve::serve(&home, &out, args).await,
         Command::Worker(args) => worker::work(&home, &out, args).await,
         Command::Pki(command) => pki::pki(&home, &out, command),
-        Command::Hosts(command) => hosts::hosts(&home, &out, command),
+        Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
         Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());

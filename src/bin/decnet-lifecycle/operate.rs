@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Record,
-    Revision, Runner, Seen, Status, Store as _, SystemClock, TeardownRequest, Watch,
+    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Placement,
+    Plan, Record, RedbStore, Revision, Runner, Seen, Status, Store, SystemClock, TeardownRequest, Watch,
 };
-use serde_json::json;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use serde_json::{Value, json};
 use smol::future::FutureExt as _;
 
 use crate::args::{Deploy, EngineChoice, Mutate, Teardown, Terms};
@@ -28,12 +30,11 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
                 "the master that runs has its own engine; give these options to `serve`".into(),
             ));
         }
-        let mut query = query(&args.terms);
-        for decky in args.only.iter().flatten() {
-            query.append_pair("only", decky.as_str());
-        }
-        let path = format!("/deckies/deploy?{}", query.finish());
+        let path = format!("/deckies/deploy?{}", deploy_query(&args).finish());
         let answer = master.post(&path, args.terms.key.as_ref(), fleet.to_json()).await?;
+        for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten() {
+            eprintln!("note: {}", note.as_str().unwrap_or_default());
+        }
         return follow(home, out, &ids(&answer)?).await;
     }
     if let Some(decky) =
@@ -44,17 +45,62 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
             decky.name
         )));
     }
-    let chosen = Chosen::for_deploy(home, args.engine, &args.compose, &fleet).await?;
-    let mut request = DeployRequest::new(fleet).overlap(overlap(&args.terms));
+    let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
+    let chosen = Chosen::for_deploy(home, &*store, args.engine, &args.compose, &fleet).await?;
+    let request = deploy_request(&args, fleet);
+    let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
+    let plan = runner.plan(&request).await?;
+    if let Some(note) = unnamed(&plan) {
+        eprintln!("note: {note}");
+    }
+    let accepted = runner.accept_deploy(request).await;
+    drive(home, out, &chosen, &runner, &*store, recovered, accepted).await
+}
+
+/// What a deploy leaves alone, in one line; none if that is nothing.
+pub fn unnamed(plan: &Plan) -> Option<String> {
+    let names: Vec<&str> = plan.unnamed.iter().map(|(decky, _)| decky.as_str()).collect();
+    let some: Vec<&str> = names.iter().take(10).copied().collect();
+    let more = names.len().saturating_sub(some.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match names.len() {
+        0 => None,
+        1 => Some(format!(
+            "1 decky runs that this file doesn't name: {}; --prune takes it down",
+            some.join(", ")
+        )),
+        all => Some(format!(
+            "{all} deckies run that this file doesn't name: {}{more}; --prune takes them down",
+            some.join(", ")
+        )),
+    }
+}
+
+/// What is asked of the library.
+pub fn deploy_request(args: &Deploy, fleet: FleetConfig) -> DeployRequest {
+    let mut request =
+        DeployRequest::new(fleet).overlap(overlap(&args.terms)).relocate(args.relocate).prune(args.prune);
     if let Some(key) = args.terms.key.clone() {
         request = request.key(key);
     }
-    if let Some(only) = args.only {
-        request = request.only(only);
+    match args.only.clone() {
+        Some(only) => request.only(only),
+        None => request,
     }
-    let runner = master(home, out, &chosen, &args.terms).await?;
-    let accepted = runner.accept_deploy(request).await;
-    drive(home, out, &chosen, &runner, accepted).await
+}
+
+/// What is asked of a running master.
+pub fn deploy_query(args: &Deploy) -> form_urlencoded::Serializer<'static, String> {
+    let mut query = query(&args.terms);
+    for decky in args.only.iter().flatten() {
+        query.append_pair("only", decky.as_str());
+    }
+    for (field, is_asked) in [("move", args.relocate), ("prune", args.prune)] {
+        if is_asked {
+            query.append_pair(field, "true");
+        }
+    }
+    query
 }
 
 pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Complaint> {
@@ -64,37 +110,70 @@ pub async fn mutate(home: &Home, out: &Output, args: Mutate) -> Result<Done, Com
         let answer = master.post(&path, args.terms.key.as_ref(), body).await?;
         return follow(home, out, &ids(&answer)?).await;
     }
-    let chosen = Chosen::for_deployed(home)?;
-    let runner = master(home, out, &chosen, &args.terms).await?;
-    let fleet = deployed(home).await?;
-    let mut request = MutateRequest::new(fleet, args.decky, args.services).overlap(overlap(&args.terms));
+    let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
+    let chosen = Chosen::for_placed(home, &*store).await?;
+    let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
+    let mut request = MutateRequest::new(args.decky, args.services).overlap(overlap(&args.terms));
     if let Some(key) = args.terms.key.clone() {
         request = request.key(key);
     }
     let accepted = runner.accept_mutate(request).await;
-    drive(home, out, &chosen, &runner, accepted).await
+    drive(home, out, &chosen, &runner, &*store, recovered, accepted).await
 }
 
 pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done, Complaint> {
     if let Some(master) = RunningMaster::find(home)? {
-        let decky = args.decky.as_ref().map(|decky| format!("/{decky}")).unwrap_or_default();
-        let path = format!("/deckies{decky}/teardown?{}", query(&args.terms).finish());
+        let mut query = query(&args.terms);
+        for decky in &args.deckies {
+            query.append_pair("only", decky.as_str());
+        }
+        if args.forget {
+            query.append_pair("forget", "true");
+        }
+        let path = format!("/deckies/teardown?{}", query.finish());
         let answer = master.post(&path, args.terms.key.as_ref(), String::new()).await?;
+        if args.forget {
+            let forgotten = answer.get("forgotten").and_then(Value::as_array).into_iter().flatten();
+            forgotten.for_each(|one| out.say(|| one.clone(), || forgotten_words(one)));
+            return Ok(Done::Well);
+        }
         return follow(home, out, &ids(&answer)?).await;
     }
-    let chosen = Chosen::for_deployed(home)?;
-    let runner = master(home, out, &chosen, &args.terms).await?;
-    let fleet = deployed(home).await?;
-    let deckies = match args.decky {
-        Some(decky) => BTreeSet::from([decky]),
-        None => fleet.names().cloned().collect(),
-    };
-    let mut request = TeardownRequest::new(fleet, deckies).overlap(overlap(&args.terms));
+    let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
+    let chosen = Chosen::for_placed(home, &*store).await?;
+    let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
+    if args.forget {
+        for placement in runner.forget(&args.deckies.into_iter().collect()).await? {
+            let one = forgotten(&placement);
+            out.say(|| one.clone(), || forgotten_words(&one));
+        }
+        return Ok(Done::Well);
+    }
+    let mut request =
+        if args.deckies.is_empty() { TeardownRequest::all() } else { TeardownRequest::new(args.deckies) };
+    request = request.overlap(overlap(&args.terms));
     if let Some(key) = args.terms.key.clone() {
         request = request.key(key);
     }
     let accepted = runner.accept_teardown(request).await;
-    drive(home, out, &chosen, &runner, accepted).await
+    drive(home, out, &chosen, &runner, &*store, recovered, accepted).await
+}
+
+/// A decky that is not placed any more, for machines.
+pub fn forgotten(placement: &Placement) -> Value {
+    let placed = placement.possibilities().last();
+    json!({"event": "forgotten", "decky": placement.decky, "home": placed.map(|placed| placed.home.key()),
+           "ip": placed.map(|placed| placed.config.ip.to_string())})
+}
+
+fn forgotten_words(forgotten: &Value) -> String {
+    let field = |name| forgotten.get(name).and_then(Value::as_str).unwrap_or("?");
+    format!(
+        "{}: forgotten; whatever of it is on {} may run on, at {}",
+        field("decky"),
+        field("home"),
+        field("ip")
+    )
 }
 
 /// Reads a fleet file, from a regular file or a pipe.
@@ -139,7 +218,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
                         open.remove(&entry.id);
                     }
                 }
-                Seen::Compacted { .. } => {
+                Seen::Compacted { .. } | Seen::Ahead { .. } => {
                     let rows = store.read(ids).await?;
                     open = rows.iter().filter(|row| row.is_open()).map(|row| row.id).collect();
                 }
@@ -164,7 +243,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
     };
     followed.or(stopper).or(dead).await?;
     let records = store.read(ids).await?;
-    let logs = Chosen::for_deployed(home)?.logs(home);
+    let logs = Chosen::for_placed(home, &*store).await?.logs(home);
     finish(out, &logs, &Chosen::all_places(home).await?, &records, interrupted.load(Ordering::SeqCst))
 }
 
@@ -172,13 +251,19 @@ const fn overlap(terms: &Terms) -> Overlap {
     if terms.supersede { Overlap::Supersede } else { Overlap::Reject }
 }
 
-/// The master: the store is ours, and what an earlier one left open has ended.
-async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Result<Runner, Complaint> {
-    let store = home.writer(Make::IfMissing, terms.wait.into()).await?;
-    let runner = home.runner(store, chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
+/// The master: the store is ours, and what an earlier one left running has
+/// ended. Gives what that one had accepted and not begun.
+async fn master(
+    home: &Home,
+    out: &Output,
+    store: Arc<RedbStore>,
+    chosen: &Chosen,
+) -> Result<(Runner, Vec<Accepted>), Complaint> {
+    let runner = home.runner(store.clone(), chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
     let recovered = runner.recover().await?;
     if recovered.failed > 0 {
-        let running: BTreeSet<_> = chosen.places(home).await?.into_iter().map(|place| place.decky).collect();
+        let places = chosen.places(home, &*store).await?;
+        let running: BTreeSet<_> = places.into_iter().map(|place| place.decky).collect();
         let names: Vec<&str> = running.iter().map(|decky| decky.as_str()).collect();
         let running = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         eprintln!(
@@ -186,13 +271,11 @@ async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Re
             recovered.failed
         );
     }
-    Ok(runner)
-}
-
-async fn deployed(home: &Home) -> Result<FleetConfig, Complaint> {
-    home.deployed().await?.ok_or_else(|| {
-        Complaint("nothing is deployed; bring a fleet up with `deploy FLEET.json` first".into())
-    })
+    if !recovered.accepted.is_empty() {
+        let rows: usize = recovered.accepted.iter().map(|accepted| accepted.all_ids().count()).sum();
+        eprintln!("note: {rows} row(s) that an earlier master accepted and did not begin are taken up again");
+    }
+    Ok((runner, recovered.accepted))
 }
 
 /// Runs accepted rows to their end, printing each change as it is committed.
@@ -201,17 +284,23 @@ async fn drive(
     out: &Output,
     chosen: &Chosen,
     runner: &Runner,
+    store: &dyn Store,
+    again: Vec<Accepted>,
     accepted: Result<Accepted, AcceptError>,
 ) -> Result<Done, Complaint> {
     let accepted = accepted?;
-    let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
+    let ids: Vec<LifecycleId> = accepted.all_ids().collect();
     if accepted.is_repeat() {
         eprintln!("note: this request was accepted before under its key; these are its rows");
     }
     let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
     let interrupted = interrupts()?;
-    let work = accepted.run();
+    let earlier: FuturesUnordered<_> = again.into_iter().map(Accepted::run).collect();
+    let earlier = earlier.collect::<Vec<()>>();
+    let work = async {
+        smol::future::zip(earlier, accepted.run()).await;
+    };
     let stopper = async {
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
@@ -239,7 +328,7 @@ async fn drive(
     work.or(stopper).or(printer).await;
     rest(out, &mut watch, &ids).await;
     let records = runner.get(&ids).await?;
-    let decoys = chosen.places(home).await?;
+    let decoys = chosen.places(home, store).await?;
     finish(out, &chosen.logs(home), &decoys, &records, interrupted.load(Ordering::SeqCst))
 }
 

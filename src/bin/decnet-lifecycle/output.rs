@@ -155,6 +155,16 @@ pub fn row(record: &Record) -> Value {
     })
 }
 
+/// How long ago, for people: `4s`, `12m`, `3h`, `9d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// Whether there is work that must not end because nobody reads of it.
 static IS_AT_WORK: AtomicBool = AtomicBool::new(false);
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use decnet_lifecycle::store::head;
 use decnet_lifecycle::{
-    Clock as _, Explanation, Feed, LifecycleId, Query, Record, Revision, Seen, Store, StoreError,
-    SystemClock, Watch, history, unix_bus,
+    Clock as _, Explanation, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch, history,
+    unix_bus,
 };
 use serde_json::{Value, json};
 
@@ -91,20 +92,16 @@ pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done,
     loop {
         match watch.next().await? {
             Seen::Changed(entry) => out.change(&entry),
+            Seen::Ahead { head } => out.say(
+                || json!({"event": "reset", "head": head}),
+                || format!("(the store ends before that, at revision {head}; following from there)"),
+            ),
             Seen::Compacted { oldest } => out.say(
                 || json!({"event": "compacted", "oldest": oldest}),
                 || format!("(changes before revision {oldest} have been pruned)"),
             ),
         }
     }
-}
-
-/// The newest revision that there is.
-pub async fn head(store: &dyn Store) -> Result<Revision, StoreError> {
-    Ok(match store.changes(Revision::new(u64::MAX - 1), 1).await? {
-        Feed::Entries { head, .. } => head,
-        Feed::Compacted { oldest } => oldest,
-    })
 }
 
 pub async fn export(home: &Home) -> Result<Done, Complaint> {
@@ -114,6 +111,9 @@ pub async fn export(home: &Home) -> Result<Done, Complaint> {
         let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;
         for record in &page.records {
             line(&row(record).to_string());
+        }
+        for id in &page.damaged {
+            eprintln!("error: row {id} is damaged and can't be read; `doctor` says more");
         }
         after = page.next;
         if after.is_none() {

@@ -13,11 +13,15 @@ use crate::output::Output;
 use crate::{Complaint, Done};
 
 async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
-    home.runner(
-        home.writer(Make::Never, wait.into()).await?,
-        &Chosen::for_deployed(home)?,
-        Arc::new(NoProgress),
-    )
+    if RunningMaster::find(home)?.is_some() {
+        return Err(Complaint(
+            "a master runs here, which sweeps and prunes by itself (`serve --sweep-every`, `--keep-closed`)"
+                .into(),
+        ));
+    }
+    let store = home.writer(Make::Never, wait.into()).await?;
+    let chosen = Chosen::for_placed(home, &*store).await?;
+    home.runner(store, &chosen, Arc::new(NoProgress))
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
@@ -47,6 +51,8 @@ pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> R
 
 pub async fn sweep(home: &Home, out: &Output, wait: bool) -> Result<Done, Complaint> {
     let runner = master(home, wait).await?;
+    // What was accepted and not begun is left as it is: the next master takes
+    // it up.
     let recovered = runner.recover().await?;
     let swept = runner.sweep().await?;
     let (failed, left) = (recovered.failed + swept.failed, recovered.left + swept.left);

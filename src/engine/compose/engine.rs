@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
 use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
-use crate::lifecycle::{DeckyName, Failure, ServiceName};
+use crate::lifecycle::{DeckyName, EngineName, Failure, ServiceName};
 
 use super::catalogue::{Catalogue, Protocol};
 use super::composer;
@@ -324,6 +324,10 @@ impl ComposeEngine {
 
 #[async_trait]
 impl Engine for ComposeEngine {
+    fn name(&self) -> Option<EngineName> {
+        EngineName::parse("compose").ok()
+    }
+
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
         self.compose(fleet).map(drop)
     }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Engine, Report, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig};
-use crate::lifecycle::{DeckyName, Failure, FailureKind, ServiceName};
+use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, ServiceName};
 
 use super::files::{Decoy, Files, known, private};
 
@@ -277,6 +277,10 @@ enum Job {
 
 #[async_trait]
 impl Engine for ProcessEngine {
+    fn name(&self) -> Option<EngineName> {
+        EngineName::parse("process").ok()
+    }
+
     async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
         let setup = Arc::clone(&self.setup);
         let running = blocking::unblock(move || setup.running()).await;

@@ -35,6 +35,13 @@ pub struct Args {
 pub enum Command {
     /// Bring the deckies of a fleet file up, and wait until each is up or has failed
     Deploy(Deploy),
+    /// Say what a deploy would change, and what stands in its way: exit 0 nothing to do, 1 changes, 2 refused
+    Plan(Deploy),
+    /// Show what is placed, and what really runs of it: exit 1 if something is missing
+    Ps {
+        /// Only these deckies
+        deckies: Vec<DeckyName>,
+    },
     /// List rows, newest first
     Ls(Ls),
     /// Show one row, its history, and why it is where it is
@@ -50,7 +57,7 @@ pub enum Command {
     },
     /// Give a deployed decky other services
     Mutate(Mutate),
-    /// Take one decky down, or all
+    /// Take deckies down, or all
     Teardown(Teardown),
     /// Ask a row to stop
     Cancel {
@@ -76,7 +83,11 @@ pub enum Command {
         wait: bool,
     },
     /// Print all rows as JSON lines, newest first
-    Export,
+    Export {
+        /// Print what is placed instead, in the format of DECNET's own state file
+        #[arg(long)]
+        state: bool,
+    },
     /// Look for what could keep containers from coming up here, and say what to do
     Doctor {
         /// Look for what this fleet needs, too
@@ -131,6 +142,15 @@ pub struct Deploy {
     /// Only these deckies
     #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
     pub only: Option<Vec<DeckyName>>,
+    /// Take a decky that is placed on another host down there first
+    #[arg(long = "move")]
+    pub relocate: bool,
+    /// Take down what is placed and the fleet file doesn't name
+    #[arg(long)]
+    pub prune: bool,
+    /// Only say what it would change, as `plan` does
+    #[arg(long)]
+    pub dry_run: bool,
     /// What brings deckies up; auto takes compose where a daemon answers and
     /// the fleet's templates are there, else the process engine
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
@@ -183,6 +203,12 @@ impl Compose {
     pub fn is_given(&self) -> bool {
         *self != Self::default()
     }
+
+    /// Whether containers are meant by what was said. Where templates lie may
+    /// stand in the environment, whatever is deployed.
+    pub fn means_containers(&self) -> bool {
+        *self != Self { templates: self.templates.clone(), ..Self::default() }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -198,8 +224,11 @@ pub struct Mutate {
 
 #[derive(Debug, clap::Args)]
 pub struct Teardown {
-    /// The decky; all of them if none is named
-    pub decky: Option<DeckyName>,
+    /// The deckies, placed or only found running; all that are placed if none is named
+    pub deckies: Vec<DeckyName>,
+    /// Only forget them, whatever of them may run on: for a host that is gone
+    #[arg(long, requires = "deckies")]
+    pub forget: bool,
     #[command(flatten)]
     pub terms: Terms,
 }

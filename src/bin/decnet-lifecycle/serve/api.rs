@@ -11,13 +11,15 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::{
-    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, FleetState as _, LifecycleId,
-    Mode, MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, TeardownRequest, history,
+    AcceptError, Accepted, Cancelled, Clock as _, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode,
+    MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, SystemClock, TeardownRequest, history,
 };
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, to_the_end, wrong_method};
+use crate::operate::{forgotten, unnamed};
 use crate::output::{detailed, timed};
+use crate::placed::{decky_value, plan_value};
 
 use super::{Master, feed, metrics};
 
@@ -29,8 +31,9 @@ type Shared = State<Arc<Master>>;
 pub fn router(master: Arc<Master>) -> Router {
     let with_token = Router::new()
         .route("/metrics", get(async |State(master): Shared| metrics::metrics(&master)))
+        .route("/deckies", get(deckies))
         .route("/deckies/deploy", post(deploy))
-        .route("/deckies/teardown", post(teardown_all))
+        .route("/deckies/teardown", post(teardown_some))
         .route("/deckies/{name}/mutate", post(mutate))
         .route("/deckies/{name}/teardown", post(teardown))
         .route("/deckies/lifecycle", get(rows))
@@ -73,12 +76,27 @@ async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: Heade
     if !only.is_empty() {
         request = request.only(only);
     }
+    request = request.relocate(flag(query, "move")?).prune(flag(query, "prune")?);
     if let Some(key) = key(&headers)? {
         request = request.key(key);
     }
+    let plan = master.runner.plan(&request).await?;
+    if flag(query, "dry_run")? {
+        return Ok(answer(StatusCode::OK, &plan_value(&plan)));
+    }
+    let notes: Vec<String> = unnamed(&plan).into_iter().collect();
     let ids = run(async move { master.runner.accept_deploy(request).await }).await?;
-    let message = format!("{} deckies are being deployed", ids.len());
-    Ok(answer(StatusCode::ACCEPTED, &json!({"message": message, "mode": mode, "lifecycle_ids": ids})))
+    let message = format!("{} deckies are being deployed", plan.steps.len());
+    let body = json!({"message": message, "mode": mode, "lifecycle_ids": ids, "notes": notes});
+    Ok(answer(StatusCode::ACCEPTED, &body))
+}
+
+/// What is placed, and what really runs of it.
+async fn deckies(State(master): Shared) -> Answer {
+    let now = SystemClock::new().now();
+    let deckies = master.runner.deckies().await?;
+    let deckies: Vec<Value> = deckies.iter().map(|decky| decky_value(decky, now)).collect();
+    Ok(answer(StatusCode::OK, &json!({"deckies": deckies})))
 }
 
 async fn mutate(
@@ -90,8 +108,7 @@ async fn mutate(
 ) -> Answer {
     let decky = DeckyName::parse(&name).map_err(|error| unprocessable(&error))?;
     let services = services(&given(body)?)?;
-    let fleet = deployed(&master).await?;
-    let mut request = MutateRequest::new(fleet, decky, services).overlap(overlap(query.as_deref())?);
+    let mut request = MutateRequest::new(decky, services).overlap(overlap(query.as_deref())?);
     if let Some(key) = key(&headers)? {
         request = request.key(key);
     }
@@ -101,25 +118,34 @@ async fn mutate(
 
 async fn teardown(master: Shared, Path(name): Path<String>, query: RawQuery, headers: HeaderMap) -> Answer {
     let decky = DeckyName::parse(&name).map_err(|error| unprocessable(&error))?;
-    take_down(master, Some(decky), query, &headers).await
+    take_down(master, BTreeSet::from([decky]), query, &headers).await
 }
 
-async fn teardown_all(master: Shared, query: RawQuery, headers: HeaderMap) -> Answer {
-    take_down(master, None, query, &headers).await
+/// Those that `?only=a&only=b` names, else all.
+async fn teardown_some(master: Shared, RawQuery(query): RawQuery, headers: HeaderMap) -> Answer {
+    let only = values(query.as_deref(), "only")
+        .map(|name| DeckyName::parse(&name).map_err(|error| unprocessable(&error)))
+        .collect::<Result<_, _>>()?;
+    take_down(master, only, RawQuery(query), &headers).await
 }
 
 async fn take_down(
     State(master): Shared,
-    decky: Option<DeckyName>,
+    deckies: BTreeSet<DeckyName>,
     RawQuery(query): RawQuery,
     headers: &HeaderMap,
 ) -> Answer {
-    let fleet = deployed(&master).await?;
-    let deckies: BTreeSet<DeckyName> = match decky {
-        Some(decky) => BTreeSet::from([decky]),
-        None => fleet.names().cloned().collect(),
-    };
-    let mut request = TeardownRequest::new(fleet, deckies).overlap(overlap(query.as_deref())?);
+    let query = query.as_deref();
+    if flag(query, "forget")? {
+        if deckies.is_empty() {
+            return Err(unprocessable(&"name the deckies to forget"));
+        }
+        let known = to_the_end(async move { Ok(master.runner.forget(&deckies).await?) }).await?;
+        let forgotten: Vec<Value> = known.iter().map(forgotten).collect();
+        return Ok(answer(StatusCode::OK, &json!({"forgotten": forgotten})));
+    }
+    let mut request = if deckies.is_empty() { TeardownRequest::all() } else { TeardownRequest::new(deckies) };
+    request = request.overlap(overlap(query)?);
     if let Some(key) = key(headers)? {
         request = request.key(key);
     }
@@ -173,13 +199,9 @@ async fn cancel(State(master): Shared, Path(id): Path<String>) -> Answer {
 async fn run(
     accept: impl Future<Output = Result<Accepted, AcceptError>> + Send + 'static,
 ) -> Result<Vec<LifecycleId>, Trouble> {
-    Ok(start(accept).await?.into_values().collect())
-}
-
-async fn deployed(master: &Master) -> Result<FleetConfig, Trouble> {
-    let kept = master.fleet_state.load().await;
-    let kept = kept.map_err(|error| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    kept.ok_or_else(|| unprocessable(&"nothing is deployed; deploy a fleet first"))
+    let (ids, all) = start(accept).await?;
+    drop(ids);
+    Ok(all)
 }
 
 fn services(body: &[u8]) -> Result<Vec<ServiceName>, Trouble> {
@@ -201,10 +223,15 @@ fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Trouble> {
 }
 
 fn overlap(query: Option<&str>) -> Result<Overlap, Trouble> {
-    match values(query, "supersede").last().as_deref() {
-        None | Some("false" | "0") => Ok(Overlap::Reject),
-        Some("true" | "1" | "") => Ok(Overlap::Supersede),
-        Some(_) => Err(unprocessable(&"supersede is true or false")),
+    Ok(if flag(query, "supersede")? { Overlap::Supersede } else { Overlap::Reject })
+}
+
+/// Whether a field of the query says so; one that isn't there says no.
+fn flag(query: Option<&str>, field: &str) -> Result<bool, Trouble> {
+    match values(query, field).last().as_deref() {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1" | "") => Ok(true),
+        Some(_) => Err(unprocessable(&format!("{field} is true or false"))),
     }
 }
 

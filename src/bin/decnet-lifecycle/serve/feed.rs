@@ -32,7 +32,7 @@ pub async fn feed(
         Some(after) => Revision::new(after.parse().map_err(|_| {
             Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, "after which revision? give its number")
         })?),
-        None => crate::show::head(&*master.store).await?,
+        None => master.runner.head().await?,
     };
     let watch = master.runner.watch(after);
     let stop = master.stop.clone();
@@ -59,6 +59,9 @@ fn event(seen: &Seen) -> Event {
             .id(changed.revision.get().to_string())
             .event("lifecycle")
             .data(entry(changed).to_string()),
+        Seen::Ahead { head } => {
+            Event::default().id(head.get().to_string()).event("reset").data(json!({"head": head}).to_string())
+        }
         Seen::Compacted { oldest } => Event::default()
             .id(oldest.get().saturating_sub(1).to_string())
             .event("compacted")

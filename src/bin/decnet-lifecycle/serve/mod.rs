@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
-use decnet_lifecycle::{Deadlines, FileFleetState, HostsFile, NoProgress, Runner, Store};
+use decnet_lifecycle::{Accepted, Deadlines, HostsFile, NoProgress, Runner};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -32,8 +32,6 @@ const BUS_CAPACITY: usize = 4_096;
 /// What handlers need.
 pub struct Master {
     runner: Runner,
-    store: Arc<dyn Store>,
-    fleet_state: FileFleetState,
     hosts: Arc<HostsFile>,
     token: Token,
     stop: watch::Receiver<bool>,
@@ -49,7 +47,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         )));
     }
     let store = home.writer(Make::IfMissing, Wait::NotOffered).await?;
-    let chosen = Chosen::for_staying(home, args.local.engine, &args.local.compose).await?;
+    let chosen = Chosen::for_staying(home, &*store, args.local.engine, &args.local.compose).await?;
     let hosts = Arc::new(HostsFile::new(home.hosts_path()));
     let identity = identity(home, &args)?;
     let stop = stop_signal()?;
@@ -76,8 +74,6 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
 
     let master = Arc::new(Master {
         runner: runner.clone(),
-        store: store.clone(),
-        fleet_state: home.fleet_state(&chosen),
         hosts,
         token: Token::load(&home.token_path())?,
         stop: stop.clone(),
@@ -97,20 +93,31 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         swarm: swarm.as_ref().map(Server::address).transpose()?,
     };
     let sign = place.put_up(&home.place_path())?;
-    announce(out, &place, &chosen, recovered.failed);
+    announce(out, &place, &chosen, recovered.failed, recovered.accepted.len());
+    // What the earlier master's 202s have promised.
+    recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
 
     let maintained = tokio::spawn({
         let runner = runner.clone();
         async move { runner.maintain().await }
     });
+    let keeper = maintained.abort_handle();
     let swarm =
         swarm.map(|server| tokio::spawn(server.run(swarm::router(Arc::clone(&master)), stop.clone())));
-    api.run(api::router(Arc::clone(&master)), stop).await;
+    // A master that does not sweep any more must not go on as if it did.
+    let unswept = tokio::select! {
+        () = api.run(api::router(Arc::clone(&master)), stop) => false,
+        _ = maintained => true,
+    };
+    if unswept {
+        runner.shutdown(args.local.grace).await;
+        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    }
     if let Some(swarm) = swarm {
         let _ = swarm.await;
     }
     let left = runner.shutdown(args.local.grace).await;
-    maintained.abort();
+    keeper.abort();
     drop(sign);
     out.say(
         || json!({"event": "stopped", "left": left}),
@@ -132,7 +139,12 @@ fn identity(home: &Home, args: &args::Serve) -> Result<Option<Identity>, Complai
     Ok(Some(Identity::load(&bundle)?))
 }
 
-fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize) {
+fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize, again: usize) {
+    if again > 0 {
+        eprintln!(
+            "note: {again} request(s) that an earlier master accepted and did not begin are taken up again"
+        );
+    }
     if failed > 0 {
         eprintln!("note: {failed} row(s) that an earlier master left open have been failed");
     }

@@ -51,7 +51,7 @@ async fn status(State(agent): State<Agent>) -> Response {
 async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
     let dispatch = DeployDispatch::from_json(&given(body)?).map_err(wrong_body)?;
     let (dry_run, all) = (dispatch.dry_run, dispatch.config.names().cloned().collect());
-    let taken = start(async move { agent.worker.deploy(dispatch).await }).await?;
+    let (taken, _) = start(async move { agent.worker.deploy(dispatch).await }).await?;
     let deckies: Vec<DeckyName> = match dry_run {
         DryRun::Yes => all,
         DryRun::No => taken.into_keys().collect(),
@@ -75,8 +75,7 @@ async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
     let decky = dispatch.decky.clone();
     let worker = agent.worker.clone();
     // It goes on if the master hangs up.
-    let ids: Vec<LifecycleId> =
-        start(async move { worker.teardown(dispatch).await }).await?.into_values().collect();
+    let (_, ids): (_, Vec<LifecycleId>) = start(async move { worker.teardown(dispatch).await }).await?;
     let rows = agent.worker.runner().wait(&ids).await?;
     match rows.iter().find(|row| row.status() != Status::Succeeded) {
         None => Ok(answer(StatusCode::OK, &json!({"status": "torn_down", "decky_id": decky}))),

@@ -1,12 +1,11 @@
 //! A worker as a server: its agent over mTLS, its beats to the master.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::https::Identity;
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
-use decnet_lifecycle::{Deadlines, Host, HostsFile, Pin};
+use decnet_lifecycle::{Accepted, Deadlines, Host, HostsFile, Pin};
 use serde_json::json;
 
 use crate::args;
@@ -30,14 +29,13 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join(args.name.as_str()));
     let identity = Identity::load(&bundle)?;
     let store = own.writer(Make::IfMissing, Wait::NotOffered).await?;
-    let chosen = Chosen::for_staying(&own, args.local.engine, &args.local.compose).await?;
+    let chosen = Chosen::for_staying(&own, &*store, args.local.engine, &args.local.compose).await?;
     let stop = stop_signal()?;
 
     let mut deadlines = Deadlines::default();
     deadlines.run = args.run;
-    let worker = Worker::builder(args.name.clone(), store, chosen.engine())
+    let worker = Worker::builder(args.name.clone(), store.clone(), chosen.engine())
         .settled_file(own.settled_path())
-        .fleet_state(Arc::new(own.fleet_state(&chosen)))
         .compose_path(chosen.compose_path())
         .deadlines(deadlines)
         .beat_every(args.beat_every)
@@ -47,6 +45,8 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
     let server = Server::bind(listen, Some(identity.server_config()?), REQUEST).await?;
     announce(out, &args, server.address()?, &chosen, recovered.failed);
+    // What was taken and not begun.
+    recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
 
     let maintained = tokio::spawn({
         let worker = worker.clone();
@@ -58,9 +58,17 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     });
     let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
     let agent = agent::Agent { worker: worker.clone(), master: asks };
-    server.run(agent::router(agent), stop).await;
+    let keeper = maintained.abort_handle();
+    let unswept = tokio::select! {
+        () = server.run(agent::router(agent), stop) => false,
+        _ = maintained => true,
+    };
+    if unswept {
+        worker.runner().shutdown(args.local.grace).await;
+        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    }
     let left = worker.runner().shutdown(args.local.grace).await;
-    maintained.abort();
+    keeper.abort();
     beating.abort();
     // What has just ended is worth a last word; without, the next start has it.
     let goodbye = async {
