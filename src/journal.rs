@@ -120,6 +120,11 @@ impl Journal {
         &*self.shared.store
     }
 
+    /// Something else has committed to the store: whoever waits looks again.
+    pub(crate) fn others_committed(&self) {
+        self.shared.committed.notify(usize::MAX);
+    }
+
     /// Wakes after the next commit made through this journal.
     pub(crate) fn committed(&self) -> EventListener {
         self.shared.committed.listen()

@@ -126,9 +126,13 @@ pub use lifecycle::{
     Record, RequestKey, Revision, Running, ServiceName, State, Status, Succeeded, Timestamp, Transition,
 };
 pub use placement::{Clash, Home, Placement, Plan, Standing};
+/// The database of [`RedbStore`], for whoever shares a file with it.
+#[cfg(feature = "redb")]
+pub use redb;
 pub use runner::{
-    AcceptError, Accepted, BuildError, Cancelled, Counters, DeckyStatus, DeployRequest, Explanation, Health,
-    HistoryStep, MutateRequest, Recovered, Runner, RunnerBuilder, Seen, TeardownRequest, Watch, history,
+    AcceptError, Accepted, BuildError, Cancelled, Counters, DeckyStatus, DeployRequest, Enlisted,
+    Explanation, Health, HistoryStep, MutateRequest, Prepared, Recovered, Runner, RunnerBuilder, Seen,
+    StartError, TeardownRequest, Watch, history,
 };
 pub use store::{
     Cursor, Entry, Feed, MemoryStore, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query,

@@ -192,7 +192,9 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
     }
     assert!(!home.path("lifecycle.redb").exists(), "a refused deploy made a store");
     assert!(home.refused(&["deploy", FLEET, "--only", "nobody"]).contains("has no decky nobody"));
-    assert!(home.refused(&["mutate", "decky-01", "--services", "ssh"]).contains("nothing is deployed"));
+    assert!(
+        home.refused(&["mutate", "decky-01", "--services", "ssh"]).contains("there is no decky decky-01")
+    );
     assert!(home.refused(&["show", "00000000-0000-7000-8000-000000000000"]).contains("there is no row"));
     assert!(home.refused(&["show", "x"]).contains("a lifecycle id is a UUID"));
     assert!(home.refused(&["ls", "--status", "odd"]).contains("pending, running, succeeded or failed"));
@@ -209,10 +211,11 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
         }
     }
     std::fs::remove_file(home.path("lifecycle.redb")).unwrap();
-    let state = home.file("fleet-state.json", "{\"config\": 7}");
-    assert!(home.refused(&["teardown"]).contains("left as it is"));
-    assert_eq!(std::fs::read_to_string(state).unwrap(), "{\"config\": 7}");
-    std::fs::remove_file(home.path("fleet-state.json")).unwrap();
+    // A state file of the first version that says nothing is told, and kept.
+    home.file("fleet-state.json", "{\"config\": 7}");
+    assert!(home.refused(&["teardown"]).contains("says nothing that can be read"));
+    let kept = std::fs::read_to_string(home.path("fleet-state.json.taken-over")).unwrap();
+    assert_eq!(kept, "{\"config\": 7}");
 }
 
 /// A deploy that waits for a decoy that never listens.

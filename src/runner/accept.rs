@@ -39,19 +39,8 @@ impl Runner {
         if let Some(repeated) = self.repeated(claim.clone()).await? {
             return Ok(repeated);
         }
-        let plan = self.plan(&request).await?;
-        if !plan.clashes.is_empty() {
-            return Err(AcceptError::Clash(plan.clashes));
-        }
-        let gone = plan.gone.into_iter().map(|(decky, home)| Wanted::gone(decky, home));
-        let up = plan.up.into_iter().map(|(decky, placed)| Wanted {
-            decky,
-            operation: Operation::Deploy,
-            home: placed.home.clone(),
-            aim: Some(Aim::Up(placed)),
-            id: None,
-        });
-        self.accept(gone.chain(up).collect(), &request.terms, claim).await
+        let wanted = self.wanted_by_deploy(&request).await?;
+        self.accept(wanted, &request.terms, claim).await
     }
 
     /// Accepts a mutate: the row is durable when this returns.
@@ -64,25 +53,8 @@ impl Runner {
         if let Some(repeated) = self.repeated(claim.clone()).await? {
             return Ok(repeated);
         }
-        let MutateRequest { decky, services, terms } = request;
-        let placement = self.placement(&decky).await?;
-        let placed =
-            placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
-        let Some(placed) = placed else { return Err(self.unknown(decky).await) };
-        let refused = |error| AcceptError::Services(Box::new(error));
-        if let Some(fleet) = fleet_of(std::iter::once(&**placed)) {
-            let mutated = fleet.with_services(&decky, services.clone()).map_err(refused)?;
-            self.fits(&mutated, &BTreeSet::from([decky.clone()]))?;
-        }
-        let placed = Arc::new(placed.with_services(services));
-        let wanted = Wanted {
-            decky,
-            operation: Operation::Mutate,
-            home: placed.home.clone(),
-            aim: Some(Aim::Up(placed)),
-            id: None,
-        };
-        self.accept(vec![wanted], &terms, claim).await
+        let wanted = self.wanted_by_mutate(&request).await?;
+        self.accept(wanted, &request.terms, claim).await
     }
 
     /// Accepts a teardown: the rows are durable when this returns.
@@ -95,6 +67,46 @@ impl Runner {
         if let Some(repeated) = self.repeated(claim.clone()).await? {
             return Ok(repeated);
         }
+        let wanted = self.wanted_by_teardown(&request).await?;
+        self.accept(wanted, &request.terms, claim).await
+    }
+
+    pub(super) async fn wanted_by_deploy(&self, request: &DeployRequest) -> Result<Vec<Wanted>, AcceptError> {
+        let plan = self.plan(request).await?;
+        if !plan.clashes.is_empty() {
+            return Err(AcceptError::Clash(plan.clashes));
+        }
+        let gone = plan.gone.into_iter().map(|(decky, home)| Wanted::gone(decky, home));
+        let up = plan.up.into_iter().map(|(decky, placed)| Wanted {
+            decky,
+            operation: Operation::Deploy,
+            home: placed.home.clone(),
+            aim: Some(Aim::Up(placed)),
+            id: None,
+        });
+        Ok(gone.chain(up).collect())
+    }
+
+    pub(super) async fn wanted_by_mutate(&self, request: &MutateRequest) -> Result<Vec<Wanted>, AcceptError> {
+        let (decky, services) = (request.decky.clone(), request.services.clone());
+        let placement = self.placement(&decky).await?;
+        let placed =
+            placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
+        let Some(placed) = placed else { return Err(self.unknown(decky).await) };
+        let refused = |error| AcceptError::Services(Box::new(error));
+        if let Some(fleet) = fleet_of(std::iter::once(&**placed)) {
+            let mutated = fleet.with_services(&decky, services.clone()).map_err(refused)?;
+            self.fits(&mutated, &BTreeSet::from([decky.clone()]))?;
+        }
+        let placed = Arc::new(placed.with_services(services));
+        let (home, aim) = (placed.home.clone(), Some(Aim::Up(placed)));
+        Ok(vec![Wanted { decky, operation: Operation::Mutate, home, aim, id: None }])
+    }
+
+    pub(super) async fn wanted_by_teardown(
+        &self,
+        request: &TeardownRequest,
+    ) -> Result<Vec<Wanted>, AcceptError> {
         let query = match &request.deckies {
             Some(deckies) => PlacementQuery::Of(deckies.iter().cloned().collect()),
             None => PlacementQuery::All,
@@ -113,7 +125,7 @@ impl Runner {
                 }
             }
         }
-        self.accept(wanted, &request.terms, claim).await
+        Ok(wanted)
     }
 
     async fn placement(&self, decky: &DeckyName) -> Result<Option<Placement>, StoreError> {
@@ -143,7 +155,7 @@ impl Runner {
     /// The rows of the same request, if it was accepted before under its key.
     /// Asked first: what it asks for may be done by now, and then would not
     /// be accepted any more.
-    async fn repeated(&self, claim: Option<KeyClaim>) -> Result<Option<Accepted>, AcceptError> {
+    pub(super) async fn repeated(&self, claim: Option<KeyClaim>) -> Result<Option<Accepted>, AcceptError> {
         if self.shared.context.active.is_closing() {
             return Err(AcceptError::ShuttingDown);
         }
@@ -155,8 +167,12 @@ impl Runner {
     }
 
     /// Rows that were accepted before, as that request's answer.
-    async fn known(&self, ids: &[LifecycleId]) -> Result<Accepted, AcceptError> {
-        let rows = self.get(ids).await?;
+    pub(super) async fn known(&self, ids: &[LifecycleId]) -> Result<Accepted, AcceptError> {
+        Ok(Self::answer_of(self.get(ids).await?))
+    }
+
+    /// Rows as the answer to the request that made them.
+    pub(super) fn answer_of(rows: Vec<Record>) -> Accepted {
         let is_deploy = rows.iter().any(|row| row.operation == Operation::Deploy);
         let mut known =
             Accepted { ids: BTreeMap::new(), first: BTreeMap::new(), superseded: Vec::new(), work: None };
@@ -165,7 +181,7 @@ impl Runner {
             let place = if is_first { &mut known.first } else { &mut known.ids };
             place.insert(row.decky, row.id);
         }
-        Ok(known)
+        known
     }
 
     pub(super) async fn accept(
@@ -277,7 +293,7 @@ pub(super) fn not_accepted(error: InsertError) -> AcceptError {
     }
 }
 
-fn why_refused(refusals: Vec<Refusal>) -> AcceptError {
+pub(super) fn why_refused(refusals: Vec<Refusal>) -> AcceptError {
     let mut busy = BTreeMap::new();
     let mut clashes = Vec::new();
     let mut other = None;

@@ -15,6 +15,7 @@ use crate::sweep::{self, Swept};
 mod accept;
 mod builder;
 mod deckies;
+mod enlist;
 mod explain;
 mod history;
 mod ids;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use builder::{BuildError, RunnerBuilder};
 pub use deckies::{DeckyStatus, Health};
+pub use enlist::{Enlisted, Prepared, StartError};
 pub use explain::Explanation;
 pub use history::{HistoryStep, history};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};

@@ -268,7 +268,7 @@ impl fmt::Debug for Accepted {
 #[non_exhaustive]
 pub enum AcceptError {
     /// There is no such decky, in the fleet or placed.
-    #[error("there is no decky {decky}; there {}", listed(known))]
+    #[error("there is no decky {decky}; {}", listed(known))]
     UnknownDecky {
         /// The name asked for.
         decky: DeckyName,
@@ -276,7 +276,7 @@ pub enum AcceptError {
         known: Vec<DeckyName>,
     },
     /// The request names no decky, or nothing is placed.
-    #[error("there is nothing to do it to; name at least one decky that is there")]
+    #[error("the request is about no decky: none was named, or nothing is placed; deploy a fleet first")]
     Empty,
     /// The new services don't make a fleet.
     #[error("the new services were refused: {0}")]
@@ -306,13 +306,13 @@ pub enum AcceptError {
 
 fn listed(names: &[DeckyName]) -> String {
     if names.is_empty() {
-        return "are none".to_owned();
+        return "nothing is placed, deploy a fleet first".to_owned();
     }
     let mut text = names.iter().take(10).map(DeckyName::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > 10 {
         text.push_str(&format!(" and {} more", names.len() - 10));
     }
-    format!("is {text}")
+    format!("there is {text}")
 }
 
 fn clash_list(clashes: &[Clash]) -> String {

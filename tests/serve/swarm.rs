@@ -20,9 +20,9 @@ fn a_fleet_comes_up_on_its_hosts_is_changed_and_taken_down() {
     assert!(shown.contains("6 succeeded, 0 failed; 18 decoys are running"), "{shown}");
     assert!(data.ok(&["ls", "--host", "w2"]).lines().count() == 3);
     assert!(data.ok(&["mutate", "decky-01", "--services", "ssh,redis"]).contains("1 succeeded"));
-    let state = std::fs::read_to_string(data.path("fleet-state.json")).unwrap();
-    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&data.ok(&["export", "--state"])).unwrap();
     assert_eq!(state["config"]["deckies"][0]["services"], json!(["ssh", "redis"]));
+    assert_eq!(state["config"]["mode"], "swarm");
     assert!(data.ok(&["teardown", "decky-02"]).contains("1 succeeded"));
     // Graceful stops: the workers have told all.
     for worker in &mut workers {

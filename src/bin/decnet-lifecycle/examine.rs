@@ -1,8 +1,10 @@
 //! Commands that look at what containers would need: doctor, compose-file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use decnet_lifecycle::compose::Health;
+use decnet_lifecycle::{Feed, OpenError, PlacementQuery, Query, Revision, Store as _, Timestamp};
 use serde_json::json;
 
 use crate::args::Compose;
@@ -32,8 +34,75 @@ pub async fn doctor(
             || format!("{word:<8} {:<10} {}", found.what, found.text),
         );
     }
-    let is_bad = findings.iter().any(|found| found.health == Health::Bad);
+    let store = store_is_sound(home, out).await;
+    let is_bad = !store || findings.iter().any(|found| found.health == Health::Bad);
     Ok(if is_bad { Done::RowsFailed } else { Done::Well })
+}
+
+/// Reads all of the store by every way there is, and says what can't be read.
+async fn store_is_sound(home: &Home, out: &Output) -> bool {
+    let (word, text) = match read_all(home).await {
+        Ok(text) => ("good", text),
+        Err(Complaint(what)) => ("bad", what),
+    };
+    out.say(
+        || json!({"event": "finding", "what": "store", "health": word, "text": text}),
+        || format!("{word:<8} {:<10} {text}", "store"),
+    );
+    word == "good"
+}
+
+async fn read_all(home: &Home) -> Result<String, Complaint> {
+    let store = match home.open_reader() {
+        Ok(store) => store,
+        Err(OpenError::Missing { .. }) => return Ok("none yet; a first deploy makes one".to_owned()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut damaged = BTreeSet::new();
+    let mut counts = Vec::new();
+    // All rows; those that are open, and those by their deadlines, which must
+    // be as many.
+    let last = Timestamp::from_micros(i64::MAX);
+    for query in [Query::new(), Query::new().open(), Query::new().due_by(last)] {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = store.query(&query.clone().limit(Query::MAX_LIMIT).after(after)).await?;
+            count += page.records.len();
+            damaged.extend(page.damaged);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        counts.push(count);
+    }
+    let (mut entries, mut after) = (0, Revision::ZERO);
+    loop {
+        match store.changes(after, Query::MAX_LIMIT).await? {
+            Feed::Entries { entries: some, .. } => match some.last() {
+                Some(newest) => {
+                    entries += some.len();
+                    after = newest.revision;
+                }
+                None => break,
+            },
+            Feed::Compacted { oldest } => after = Revision::new(oldest.get().saturating_sub(1)),
+        }
+    }
+    let placed = store.placements(&PlacementQuery::All).await?.len();
+    let [rows, open, due] = counts.as_slice() else { return Ok(String::new()) };
+    if !damaged.is_empty() {
+        let some: Vec<String> = damaged.iter().take(5).map(ToString::to_string).collect();
+        return Err(Complaint(format!(
+            "{} of its rows can't be read ({}); all others can; restore a backup, or go on without them",
+            damaged.len(),
+            some.join(", ")
+        )));
+    }
+    if open != due {
+        return Err(Complaint(format!("{open} rows are open, and {due} have a deadline; restore a backup")));
+    }
+    Ok(format!("{rows} rows, {open} of them open, {entries} changes and {placed} placements can be read"))
 }
 
 pub fn compose_file(home: &Home, fleet: &Path, compose: &Compose) -> Result<Done, Complaint> {

@@ -45,6 +45,10 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
             decky.name
         )));
     }
+    // Before a store is made for nothing.
+    if let Some(unknown) = args.only.iter().flatten().find(|decky| fleet.decky(decky).is_none()) {
+        return Err(Complaint(format!("the fleet has no decky {unknown}")));
+    }
     let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
     let chosen = Chosen::for_deploy(home, &*store, args.engine, &args.compose, &fleet).await?;
     let request = deploy_request(&args, fleet);

@@ -15,7 +15,7 @@ use crate::{Complaint, Done};
 async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
     if RunningMaster::find(home)?.is_some() {
         return Err(Complaint(
-            "a master runs here, which sweeps and prunes by itself (`serve --sweep-every`, `--keep-closed`)"
+            "a master runs here and has the store in use; it sweeps and prunes by itself (`serve --sweep-every`, `--keep-closed`)"
                 .into(),
         ));
     }

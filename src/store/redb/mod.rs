@@ -32,7 +32,7 @@ mod writer;
 pub(crate) use forms::{seal_row, unseal_row};
 pub use open::OpenError;
 
-use writer::{Command, Reopen, Reply, SharedDatabase, Writer, closed};
+use writer::{Command, Held, Reopen, Reply, SharedDatabase, Writer, closed};
 
 /// Submissions that wait for the writer before submitters do.
 const QUEUE: usize = 1_024;
@@ -72,7 +72,39 @@ impl RedbStore {
         let path = path.as_ref();
         let db = open::open_or_create(path)?;
         let again = path.to_owned();
-        Self::start(db, Some(Box::new(move || open::open_existing(&again))), path)
+        Self::start(Held::Own(db), Some(Box::new(move || open::open_existing(&again))), path)
+    }
+
+    /// A store in a database that the program has open, beside tables of its
+    /// own; ours all begin with `decnet-lifecycle`. They are made if they are
+    /// not there, and taken over from an earlier version.
+    ///
+    /// The program closes the database. After an I/O error the store is closed
+    /// for good, since it can't open what isn't its own. A program that holds a
+    /// write transaction open holds the store's writer up: don't wait for a
+    /// commit of the store in the middle of one.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the tables can't be made, or are of a newer version.
+    pub fn in_database(db: Arc<Database>) -> Result<Self, OpenError> {
+        open::prepare(&db)?;
+        Self::start(Held::Host(db), None, Path::new(open::SHARED))
+    }
+
+    /// Applies a batch in a write transaction of the program's own, on a
+    /// database that a store [is in](Self::in_database). It is durable when the
+    /// program commits the transaction, as durable as the program says; one that
+    /// is aborted leaves nothing. Costs a look at all open rows and placements.
+    ///
+    /// Blocks; call it where the transaction is.
+    ///
+    /// # Errors
+    /// [`StoreError`]: abort the transaction.
+    pub fn enlist(txn: &redb::WriteTransaction, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+        batch.check()?;
+        let applied =
+            guarded(|| core::apply_in(txn, &mut core::Known::default(), std::slice::from_ref(batch)))?;
+        Ok(applied.outcomes.into_iter().next().unwrap_or_default())
     }
 
     /// A store over a storage backend, for tests that inject faults. It is
@@ -82,7 +114,7 @@ impl RedbStore {
     /// [`OpenError`] as for a file.
     #[cfg(feature = "testkit")]
     pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, OpenError> {
-        Self::start(open::open_backend(backend)?, None, Path::new(open::BACKEND))
+        Self::start(Held::Own(open::open_backend(backend)?), None, Path::new(open::BACKEND))
     }
 
     /// A store over the storage backends that `open` gives, one at a time, and
@@ -96,11 +128,11 @@ impl RedbStore {
         open: impl Fn() -> B + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let db = open::open_backend(open())?;
-        let (store, writer) = Self::over(db, Some(Box::new(move || open::open_backend(open()))));
+        let (store, writer) = Self::over(Held::Own(db), Some(Box::new(move || open::open_backend(open()))));
         Ok((store, writer.run()))
     }
 
-    fn over(db: Database, reopen: Option<Reopen>) -> (Self, Writer) {
+    fn over(db: Held, reopen: Option<Reopen>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
         let writer = Writer {
@@ -113,7 +145,7 @@ impl RedbStore {
         (Self { db, commands, thread: Mutex::new(None) }, writer)
     }
 
-    fn start(db: Database, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
+    fn start(db: Held, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
         let (mut store, writer) = Self::over(db, reopen);
         let thread = std::thread::Builder::new().name("decnet-store".to_owned());
         let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));

@@ -168,6 +168,33 @@ pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Databas
     Ok(db)
 }
 
+/// What stands for the path of a store in a program's own database.
+pub(super) const SHARED: &str = "(the program's database)";
+
+/// Makes the tables in a database that has others, or takes them over.
+pub(super) fn prepare(db: &Database) -> Result<(), OpenError> {
+    let path = Path::new(SHARED);
+    let failed = |error: redb::Error| OpenError::Io {
+        doing: "preparing",
+        path: path.to_owned(),
+        source: io::Error::other(error),
+    };
+    let is_there = catch_unwind(AssertUnwindSafe(|| -> Result<bool, redb::Error> {
+        let txn = db.begin_read()?;
+        match txn.open_table(META) {
+            Ok(_) => Ok(true),
+            Err(TableError::TableDoesNotExist(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }));
+    let damaged =
+        |_| OpenError::Damaged { path: path.to_owned(), what: "redb panicked while reading it".to_owned() };
+    if !is_there.map_err(damaged)?.map_err(failed)? {
+        initialise(db).map_err(failed)?;
+    }
+    up_to_date(path, db)
+}
+
 /// Makes the file under another name, closes it, and gives it its own name
 /// only then: a crash midway leaves no file that never opens again.
 fn create(path: &Path) -> Result<(), OpenError> {

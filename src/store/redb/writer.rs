@@ -24,7 +24,26 @@ pub(super) enum Command {
 }
 
 /// The database, shared with readers; empty while it is reopened or closed.
-pub(super) type SharedDatabase = Arc<RwLock<Option<Database>>>;
+pub(super) type SharedDatabase = Arc<RwLock<Option<Held>>>;
+
+/// A database, and whose it is.
+pub(super) enum Held {
+    /// The store's.
+    Own(Database),
+    /// The program's, which has other tables in it.
+    Host(Arc<Database>),
+}
+
+impl std::ops::Deref for Held {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        match self {
+            Self::Own(db) => db,
+            Self::Host(db) => db,
+        }
+    }
+}
 
 /// Opens the same database once more.
 pub(super) type Reopen = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
@@ -183,7 +202,7 @@ impl Writer {
         match reopen() {
             Ok(opened) => {
                 log::warn!(target: "decnet_lifecycle::store", "reopened after an error");
-                *db = Some(opened);
+                *db = Some(Held::Own(opened));
                 true
             }
             Err(error) => {
@@ -195,7 +214,8 @@ impl Writer {
 
     fn close(&self) -> Result<(), StoreError> {
         let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(db) = db else { return Ok(()) };
+        // A database that the host shares is the host's to close.
+        let Some(Held::Own(db)) = db else { return Ok(()) };
         let closing = |error| StoreError::not_committed("closing the store", error);
         match catch_unwind(AssertUnwindSafe(|| db.close())) {
             Ok(closed) => closed.map_err(|error| closing(error.into())),

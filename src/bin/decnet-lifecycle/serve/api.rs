@@ -87,7 +87,11 @@ async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: Heade
     let notes: Vec<String> = unnamed(&plan).into_iter().collect();
     let ids = run(async move { master.runner.accept_deploy(request).await }).await?;
     let message = format!("{} deckies are being deployed", plan.steps.len());
-    let body = json!({"message": message, "mode": mode, "lifecycle_ids": ids, "notes": notes});
+    // The original's fields, and ours only where there is something to say.
+    let mut body = json!({"message": message, "mode": mode, "lifecycle_ids": ids});
+    if let Some(fields) = body.as_object_mut().filter(|_| !notes.is_empty()) {
+        fields.insert("notes".to_owned(), json!(notes));
+    }
     Ok(answer(StatusCode::ACCEPTED, &body))
 }
 

@@ -1,0 +1,251 @@
+//! What is placed, at the program and beside a running master: the harms that
+//! a file beside the store once did, by name.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+mod processes;
+
+use processes::{Data, Process};
+
+/// A fleet of `(name, last byte of the address, services)` in this network.
+fn fleet(network: &str, deckies: &[(&str, u8, &[&str])]) -> Value {
+    let deckies: Vec<Value> = deckies
+        .iter()
+        .map(|(name, byte, services)| {
+            json!({"name": name, "ip": format!("{network}.{byte}"), "services": services, "distro": "debian",
+                   "base_image": "debian:12", "hostname": name})
+        })
+        .collect();
+    json!({"mode": "unihost", "interface": "eth0", "subnet": format!("{network}.0/24"),
+           "gateway": format!("{network}.1"), "deckies": deckies})
+}
+
+fn file(data: &Data, name: &str, fleet: &Value) -> String {
+    let path = data.path(name);
+    std::fs::write(&path, fleet.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A command that must end with this code; what it printed, and said besides.
+fn ends(data: &Data, code: i32, args: &[&str]) -> (String, String) {
+    let Output { status, stdout, stderr } = data.run(args);
+    let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(code), "{args:?}\n{out}\n{err}");
+    (out, err)
+}
+
+/// `decky: services, running/of` of all that is placed or found.
+fn ps(data: &Data, code: i32) -> Vec<String> {
+    let (out, _) = ends(data, code, &["--json", "ps"]);
+    out.lines()
+        .map(|line| {
+            let decky: Value = serde_json::from_str(line).unwrap();
+            let services: Vec<&str> =
+                decky["services"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+            format!(
+                "{} {} {}",
+                decky["decky"].as_str().unwrap(),
+                services.join(","),
+                decky["up"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_renamed_decky_with_its_address_kept_is_refused_and_pruned_when_asked() {
+    let data = Data::new();
+    let old = file(&data, "old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let new = file(&data, "new.json", &fleet("10.1.0", &[("pbx", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &old, "--engine", "process"]);
+    let (plan, _) = ends(&data, 2, &["plan", &new]);
+    assert!(plan.contains("+ pbx new on master") && plan.contains("! pbx: 10.1.0.9 is a's"), "{plan}");
+    let (_, told) = ends(&data, 2, &["deploy", &new]);
+    assert!(told.contains("pbx: 10.1.0.9 is a's, which is placed"), "{told}");
+    // Nothing was written, and all can still be managed.
+    assert_eq!(ps(&data, 0), ["a ssh 1/1", "b ftp 1/1"]);
+    let (plan, _) = ends(&data, 1, &["plan", &new, "--prune"]);
+    assert!(plan.contains("- a on master"), "{plan}");
+    ends(&data, 0, &["deploy", &new, "--prune"]);
+    assert_eq!(ps(&data, 0), ["b ftp 1/1", "pbx ssh 1/1"]);
+    ends(&data, 0, &["mutate", "pbx", "--services", "ssh,redis"]);
+    let (out, _) = ends(&data, 0, &["teardown"]);
+    assert!(out.contains("2 succeeded, 0 failed; 0 decoys are running"), "{out}");
+}
+
+#[test]
+fn another_subnet_or_gateway_is_refused_while_deckies_of_the_old_one_stay() {
+    let data = Data::new();
+    let old = file(&data, "old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &old, "--engine", "process"]);
+    let other = file(&data, "other.json", &fleet("10.2.0", &[("c", 9, &["ssh"])]));
+    let (_, told) = ends(&data, 2, &["deploy", &other]);
+    assert!(told.contains("10.2.0.0/24 on eth0") && told.contains("is in 10.1.0.0/24 on eth0"), "{told}");
+    let mut gateway = fleet("10.1.0", &[("c", 9, &["ssh"])]);
+    gateway["gateway"] = json!("10.1.0.10");
+    gateway["deckies"][0]["ip"] = json!("10.1.0.11");
+    let (_, told) = ends(&data, 2, &["deploy", &file(&data, "gateway.json", &gateway)]);
+    assert!(told.contains("gateway 10.1.0.10"), "{told}");
+    // With all of its deckies a network may change.
+    let moved = file(&data, "moved.json", &fleet("10.2.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let (plan, _) = ends(&data, 1, &["plan", &moved]);
+    assert!(plan.contains("~ a address 10.1.0.9 -> 10.2.0.9"), "{plan}");
+    ends(&data, 0, &["deploy", &moved]);
+    ends(&data, 0, &["teardown"]);
+}
+
+#[test]
+fn deckies_that_the_file_does_not_name_are_told_and_stay() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let less = file(&data, "less.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    let (_, told) = ends(&data, 0, &["deploy", &less]);
+    assert!(told.contains("1 decky runs that this file doesn't name: b; --prune takes it down"), "{told}");
+    let (plan, _) = ends(&data, 0, &["plan", &less]);
+    assert!(plan.contains("- b runs on master and this fleet does not name it"), "{plan}");
+    assert_eq!(ps(&data, 0), ["a ssh 1/1", "b ftp 1/1"]);
+    ends(&data, 0, &["teardown"]);
+}
+
+#[test]
+fn only_leaves_an_earlier_mutate_of_the_others_as_it_is() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    ends(&data, 0, &["mutate", "a", "--services", "redis"]);
+    ends(&data, 0, &["deploy", &all, "--only", "b"]);
+    assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
+    let (plan, _) = ends(&data, 1, &["plan", &all]);
+    assert!(plan.contains("~ a services -redis +ssh"), "{plan}");
+    ends(&data, 0, &["teardown"]);
+}
+
+#[test]
+fn a_dead_service_and_a_missing_decky_are_told_with_exit_1() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh", "ftp"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    // A service that does not run is as good as dead.
+    let token = data.path("decoys");
+    let ssh: Vec<_> = std::fs::read_dir(&token)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("a.ssh"))
+        .collect();
+    assert!(!ssh.is_empty());
+    for path in ssh {
+        std::fs::remove_file(path).unwrap();
+    }
+    let left = ps(&data, 1);
+    assert!(left[0].starts_with("a ssh,ftp 1/2 (ssh "), "{left:?}");
+    let told = data.refused(&["ps", "nobody"]);
+    assert!(told.contains("there is no decky nobody; there is a"), "{told}");
+    ends(&data, 0, &["teardown"]);
+    assert_eq!(ps(&data, 0), [""; 0]);
+}
+
+/// What the first version left of a fleet that is up: rows without placements,
+/// and its state file, as it was merged.
+fn as_the_first_version_left_it(data: &Data, change: impl FnOnce(&mut Value)) {
+    let (state, _) = ends(data, 0, &["export", "--state"]);
+    let mut state: Value = serde_json::from_str(&state).unwrap();
+    change(&mut state);
+    std::fs::remove_file(data.path("lifecycle.redb")).unwrap();
+    std::fs::write(data.path("fleet-state.json"), state.to_string()).unwrap();
+}
+
+#[test]
+fn a_data_directory_of_the_first_version_is_taken_over() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    as_the_first_version_left_it(&data, |_| {});
+    let (_, told) = ends(&data, 0, &["mutate", "a", "--services", "redis"]);
+    assert!(told.contains("2 deckies of fleet-state.json are placed in the store from now on"), "{told}");
+    assert!(data.path("fleet-state.json.taken-over").exists() && !data.path("fleet-state.json").exists());
+    assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
+    let (_, told) = ends(&data, 0, &["teardown"]);
+    assert!(!told.contains("fleet-state"), "{told}");
+}
+
+#[test]
+fn a_state_file_that_contradicts_itself_is_read_as_far_as_it_goes() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    // As two deploys of the first version left it: one address twice, and one
+    // outside of the network.
+    as_the_first_version_left_it(&data, |state| {
+        let deckies = state["config"]["deckies"].as_array_mut().unwrap();
+        let mut twice = deckies[0].clone();
+        twice["name"] = json!("twice");
+        let mut far = deckies[0].clone();
+        far["name"] = json!("far");
+        far["ip"] = json!("10.9.0.9");
+        deckies.extend([twice, far]);
+    });
+    let (_, told) = ends(&data, 0, &["teardown", "b"]);
+    assert!(told.contains("not taken over from fleet-state.json: twice: 10.1.0.9 is a's"), "{told}");
+    assert!(told.contains("10.9.0.9 lies outside the subnet 10.1.0.0/24"), "{told}");
+    assert_eq!(ps(&data, 0), ["a ssh 1/1"]);
+    ends(&data, 0, &["teardown"]);
+}
+
+#[test]
+fn a_decky_moves_between_workers_with_a_row_of_its_own_and_never_runs_twice() {
+    let data = Data::with_hosts(&["w1", "w2"]);
+    let master = Process::master(&data, &[]);
+    let beats = master.address("swarm").to_string();
+    let _workers = ["w1", "w2"]
+        .map(|host| Process::start(&data, &["worker", host, "--master", &beats, "--beat-every", "1s"]));
+    let on = |host: &str| {
+        let mut fleet = fleet("10.1.0", &[("a", 9, &["ssh"])]);
+        fleet["mode"] = json!("swarm");
+        fleet["deckies"][0]["host_uuid"] = json!(host);
+        fleet
+    };
+    ends(&data, 0, &["deploy", &file(&data, "one.json", &on("w1"))]);
+    let two = file(&data, "two.json", &on("w2"));
+    let (plan, _) = ends(&data, 2, &["plan", &two]);
+    assert!(plan.contains("! a: it is placed on w1, and was asked for on w2"), "{plan}");
+    let (_, told) = ends(&data, 2, &["deploy", &two]);
+    assert!(told.contains("it is placed on w1"), "{told}");
+    let (plan, _) = ends(&data, 1, &["plan", &two, "--move"]);
+    assert_eq!(plan.trim(), "> a moves w1 -> w2");
+    let (out, _) = ends(&data, 0, &["deploy", &two, "--move"]);
+    assert!(out.contains("2 succeeded, 0 failed; 1 decoys are running"), "{out}");
+    // A unihost fleet afterwards makes nothing of a worker's decky its own.
+    let near = file(&data, "near.json", &fleet("10.1.0", &[("near", 20, &["ssh"])]));
+    ends(&data, 0, &["deploy", &near]);
+    ends(&data, 0, &["mutate", "a", "--services", "ftp"]);
+    let (out, _) = ends(&data, 0, &["--json", "ls", "--decky", "a"]);
+    let newest: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    assert_eq!((&newest["operation"], &newest["host_uuid"]), (&json!("mutate"), &json!("w2")));
+    let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
+    assert!(!told.contains("placed there"), "{told}");
+    ends(&data, 0, &["teardown"]);
+    assert_eq!(ps(&data, 0), [""; 0]);
+}
+
+#[test]
+fn the_deckies_of_a_host_that_is_gone_are_told_and_forgotten() {
+    let data = Data::with_hosts(&["w1"]);
+    let master = Process::master(&data, &[]);
+    let beats = master.address("swarm").to_string();
+    let mut worker = Process::start(&data, &["worker", "w1", "--master", &beats, "--beat-every", "1s"]);
+    let mut fleet = fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ssh"])]);
+    fleet["mode"] = json!("swarm");
+    for decky in fleet["deckies"].as_array_mut().unwrap() {
+        decky["host_uuid"] = json!("w1");
+    }
+    ends(&data, 0, &["deploy", &file(&data, "fleet.json", &fleet)]);
+    worker.kill();
+    let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
+    assert!(told.contains("2 deckies are placed there: a, b"), "{told}");
+    ends(&data, 1, &["teardown", "a"]);
+    let (out, _) = ends(&data, 0, &["teardown", "--forget", "a", "b"]);
+    assert!(out.contains("a: forgotten; whatever of it is on host/w1 may run on, at 10.1.0.9"), "{out}");
+}
