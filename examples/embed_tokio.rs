@@ -15,7 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let store = Arc::new(RedbStore::open(dir.path().join("lifecycle.redb"))?);
         // A real master gives its own engine here.
         let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build()?;
-        runner.recover().await?;
+        for again in runner.recover().await?.accepted {
+            tokio::spawn(again.run());
+        }
         let keeper = runner.clone();
         let maintenance = tokio::spawn(async move { keeper.maintain().await });
 

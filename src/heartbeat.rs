@@ -16,9 +16,10 @@ use crate::strategy::{self, Context};
 /// than the dispatch.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
-/// How many of a decky's last rows are looked at for an earlier one whose
-/// delta may still be on its way.
+/// How many of a decky's last rows are read at once for an earlier one whose
+/// delta may still be on its way, and how often.
 const EARLIER_ROWS: usize = 32;
+const EARLIER_PAGES: usize = 8;
 
 /// Takes a beat: its deltas, which rows it knows, what runs there.
 pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
@@ -202,14 +203,13 @@ impl Found {
         if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
             return Ok(true);
         }
-        let mut query = Query::new().decky(row.decky.clone()).operation(row.operation).limit(EARLIER_ROWS);
-        query.host.clone_from(&row.host);
         // A step of the wall clock makes no row older than it is.
         let now = context.due_time();
         let patience = context.deadlines.remote_run();
-        let earlier = context.journal.store().query(&query).await?.records;
-        Ok(earlier.iter().any(|old| {
+        let is_of_the_same = |old: &Record| old.operation == row.operation && old.host == row.host;
+        let may_speak = |old: &Record| {
             old.id != row.id
+                && is_of_the_same(old)
                 && old.running_since().is_some()
                 && old.completed_at().is_some_and(|at| now.since(at) < patience)
                 // Of work that was refused or never arrived no word can come.
@@ -218,7 +218,24 @@ impl Found {
                     Some(FailureKind::Rejected | FailureKind::Unreachable)
                 )
                 && !is_newer(delta, old)
-        }))
+        };
+        // A row that is older than this has ended longer ago than it may take.
+        let horizon = context.deadlines.queue.saturating_add(patience.saturating_mul(2));
+        let mut after = None;
+        for _ in 0..EARLIER_PAGES {
+            let query = Query::new().decky(row.decky.clone()).limit(EARLIER_ROWS).after(after);
+            let page = context.journal.store().query(&query).await?;
+            if page.records.iter().any(may_speak) {
+                return Ok(true);
+            }
+            after = page.next;
+            let is_old = |old: &Record| now.since(old.created_at) > horizon;
+            if after.is_none() || page.records.last().is_some_and(is_old) {
+                return Ok(false);
+            }
+        }
+        // So many in so short a time: nobody can say which of them it is about.
+        Ok(true)
     }
 }
 

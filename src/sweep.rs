@@ -167,7 +167,7 @@ async fn silent(context: &Context, swept: &mut Swept) -> Result<(), StoreError> 
         let dispatched = |row: &Record| context.active.stage(row.id).is_none();
         let done = fail_all(context, &query, dispatched, why).await?;
         if done.left == 0 {
-            context.heard.forget(&host);
+            context.heard.forget(&host, before);
         }
         swept.failed += done.failed;
         swept.left += done.left;
@@ -204,7 +204,9 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, St
             context.heard.hand_over(host, row.id);
             return false;
         }
-        if row.owner.master != owner.master || row.owner.epoch == owner.epoch {
+        let is_earlier = row.owner.master == owner.master && row.owner.epoch != owner.epoch;
+        // What was taken up again already is driven here.
+        if !is_earlier || context.active.stage(row.id).is_some() {
             return false;
         }
         let says_what =

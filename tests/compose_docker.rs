@@ -99,11 +99,7 @@ impl Site {
     }
 
     fn runner(&self) -> Runner {
-        let state = Arc::new(FileFleetState::new(self.dir.path().join("state.json")));
-        Runner::builder(Arc::new(MemoryStore::new()), Arc::new(self.engine()))
-            .fleet_state(state)
-            .build()
-            .unwrap()
+        Runner::builder(Arc::new(MemoryStore::new()), Arc::new(self.engine())).build().unwrap()
     }
 
     /// When each container of the project was started, by name.
@@ -208,7 +204,7 @@ fn six_deckies_come_up_answer_change_and_go() {
     assert_eq!(site.started(), before);
 
     // A mutate touches its decky's changed services only.
-    let mutate = MutateRequest::new(fleet.clone(), site.decky(1), services(&["ssh", "ftp"]));
+    let mutate = MutateRequest::new(site.decky(1), services(&["ssh", "ftp"]));
     all_well(&ends(&runner, block_on(runner.accept_mutate(mutate)).unwrap()));
     let after = site.started();
     assert!(after.contains_key("six-1-ftp") && !after.contains_key("six-1-http"));
@@ -219,11 +215,11 @@ fn six_deckies_come_up_answer_change_and_go() {
     assert!(reach(1, 80).is_err());
 
     // One goes, then all; the network goes with the last.
-    let down = TeardownRequest::new(fleet.clone(), [site.decky(2)]);
+    let down = TeardownRequest::new([site.decky(2)]);
     all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert_eq!(block_on(engine.running()).unwrap().len(), 24 - 1 - 4);
     assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_ok());
-    let down = TeardownRequest::new(fleet.clone(), fleet.names().cloned());
+    let down = TeardownRequest::new(fleet.names().cloned());
     all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert!(block_on(engine.running()).unwrap().is_empty());
     assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_err());
@@ -266,7 +262,7 @@ fn each_decky_that_cannot_come_up_says_why_and_holds_no_other_back() {
     let left: Vec<String> = site.started().into_keys().collect();
     assert_eq!(left, ["why-1", "why-1-http", "why-6", "why-6-ssh"], "what failed is still there");
     // A network that is in use is never removed, nor is one of others'.
-    let down = TeardownRequest::new(fleet.clone(), fleet.names().cloned());
+    let down = TeardownRequest::new(fleet.names().cloned());
     all_well(&self::ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert!(docker_says(&["network", "inspect", lan]).is_ok());
 
@@ -290,8 +286,7 @@ fn two_mutates_at_once_are_both_kept() {
     let runner = site.runner();
     all_well(&ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap()));
     let mutate = |number, names: &[&str]| {
-        block_on(runner.accept_mutate(MutateRequest::new(fleet.clone(), site.decky(number), services(names))))
-            .unwrap()
+        block_on(runner.accept_mutate(MutateRequest::new(site.decky(number), services(names)))).unwrap()
     };
     let (first, second) = (mutate(1, &["ssh"]), mutate(2, &["redis", "http"]));
     let ids: Vec<LifecycleId> = first.ids().values().chain(second.ids().values()).copied().collect();
@@ -301,7 +296,7 @@ fn two_mutates_at_once_are_both_kept() {
     assert_eq!(names, ["two-1", "two-1-ssh", "two-2", "two-2-http", "two-2-redis"]);
     // A mutate that fails leaves what was there.
     let before = site.started();
-    let mutate = MutateRequest::new(fleet.clone(), site.decky(1), services(&["ssh", "brief"]));
+    let mutate = MutateRequest::new(site.decky(1), services(&["ssh", "brief"]));
     let ends = ends(&runner, block_on(runner.accept_mutate(mutate)).unwrap());
     assert!(ends["two-1"].contains("two-1-brief"), "{ends:#?}");
     assert_eq!(site.started(), before);

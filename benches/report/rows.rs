@@ -27,7 +27,7 @@ pub fn pending(number: u64, decky: u64) -> Record {
 }
 
 pub fn insert(record: Record) -> Change {
-    Change::Insert(Box::new(Insert { record, overlap: Overlap::Allow }))
+    Change::Insert(Box::new(Insert::new(record, Overlap::Allow)))
 }
 
 /// The rows of a batch that must have been applied.

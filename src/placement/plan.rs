@@ -182,7 +182,10 @@ pub(crate) fn plan(
 fn step(placed: &Placed, terms: PlanTerms, placements: &Placements) -> PlanStep {
     let (decky, home) = (placed.config.name.clone(), placed.home.clone());
     let Some(placement) = placements.get(&decky) else { return PlanStep::New { decky, home } };
-    let away = placement.standing_possibilities().iter().rev().find(|there| there.home != home);
+    let is_away = |there: &&Arc<Placed>| there.home != home;
+    let stands = placement.standing_possibilities().iter().rev().find(is_away);
+    // What an open row has begun elsewhere may be there by now.
+    let away = stands.or_else(|| placement.possibilities().filter(is_away).last());
     if let (Some(there), true) = (away, terms.relocate) {
         return PlanStep::Move { decky, from: there.home.clone(), to: home };
     }

@@ -7,10 +7,11 @@ use crate::decide::{Insert, KeyClaim, Refusal};
 use crate::fleet::{DeckyConfig, FleetConfig, Mode};
 use crate::journal::{InsertError, Inserted};
 use crate::lifecycle::{
-    AnyLifecycle, DeckyName, Lifecycle, LifecycleId, Operation, Pending, Phase, Record, Revision, Timestamp,
+    AnyLifecycle, DeckyName, Lifecycle, LifecycleId, Operation, Pending, Phase, Record, Revision, Status,
+    Timestamp,
 };
 use crate::placement::{Aim, Home, Placement, fleet_of};
-use crate::store::{PlacementQuery, StoreError};
+use crate::store::{PlacementQuery, Query, StoreError};
 use crate::strategy::{self, Guard, Job};
 
 use super::request::Terms;
@@ -119,7 +120,11 @@ impl Runner {
         if !unknown.is_empty() {
             let mut found = self.unplaced().await;
             for decky in unknown {
-                match found.remove(&decky) {
+                let home = match found.remove(&decky) {
+                    Some(home) => Some(home),
+                    None => self.failed_at(&decky).await?,
+                };
+                match home {
                     Some(home) => wanted.push(Wanted::gone(decky, home)),
                     None => return Err(self.unknown(decky).await),
                 }
@@ -130,6 +135,14 @@ impl Runner {
 
     async fn placement(&self, decky: &DeckyName) -> Result<Option<Placement>, StoreError> {
         Ok(self.placements(&PlacementQuery::Of(vec![decky.clone()])).await?.pop())
+    }
+
+    /// Where a decky of which nothing is known any more last failed: what that
+    /// has left there nobody may be able to see.
+    async fn failed_at(&self, decky: &DeckyName) -> Result<Option<Home>, StoreError> {
+        let newest = self.list(&Query::new().decky(decky.clone()).limit(1)).await?.records.pop();
+        let failed = newest.filter(|row| row.status() == Status::Failed);
+        Ok(failed.map(|row| row.host.map_or_else(|| Home::Master(row.owner.master), Home::Host)))
     }
 
     async fn unknown(&self, decky: DeckyName) -> AcceptError {
@@ -250,7 +263,7 @@ impl Runner {
         for mut rows in requests.into_values() {
             rows.sort_by_key(Lifecycle::id);
             let guard = self.shared.context.active.drive(rows.iter().map(Lifecycle::id));
-            accepted.push(self.accepted(rows, Vec::new(), Job::Do, guard));
+            accepted.push(self.accepted(rows, Vec::new(), Job::Again, guard));
         }
         accepted
     }

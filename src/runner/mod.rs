@@ -176,8 +176,15 @@ impl Runner {
                 continue;
             };
             let policy = Retention::closed_before(context.clock.now().minus(keep));
-            if let Err(error) = self.prune(&policy).await {
-                log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a prune failed");
+            loop {
+                match self.prune(&policy).await {
+                    Ok(Pruned { more: true, .. }) => futures_lite::future::yield_now().await,
+                    Ok(_) => break,
+                    Err(error) => {
+                        log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a prune failed");
+                        break;
+                    }
+                }
             }
         }
     }

@@ -95,12 +95,13 @@ impl Heard {
         silent.map(|(host, _)| host.clone()).collect()
     }
 
-    /// The host has been silent for so long that its rows were ended.
-    pub(crate) fn forget(&self, host: &HostId) {
-        if let Some(worker) = self.lock().get_mut(host) {
+    /// The host has been silent since before this time, and its rows were
+    /// ended; unless it was heard meanwhile. Rows whose dispatch is under way
+    /// are still to be handed over.
+    pub(crate) fn forget(&self, host: &HostId, before: Duration) {
+        if let Some(worker) = self.lock().get_mut(host).filter(|worker| worker.last < Some(before)) {
             worker.last = None;
             worker.runtime.clear();
-            worker.handed.clear();
         }
     }
 

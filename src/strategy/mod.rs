@@ -43,6 +43,9 @@ pub(crate) use heard::Heard;
 pub(crate) enum Job {
     /// What their placements say.
     Do,
+    /// The same, after a restart: of what was to be done before, some may have
+    /// been begun by the earlier start, and not be done yet.
+    Again,
     /// Nothing can be done: the rows fail.
     #[cfg(feature = "worker")]
     Fail(Failure),
@@ -57,7 +60,8 @@ pub(crate) async fn run(context: Arc<Context>, job: Job, rows: Vec<Lifecycle<Pen
     let ids: Vec<LifecycleId> = rows.iter().map(Lifecycle::id).collect();
     let work = async {
         match job {
-            Job::Do => drive(&context, rows).await,
+            Job::Do => drive(&context, rows, false).await,
+            Job::Again => drive(&context, rows, true).await,
             #[cfg(feature = "worker")]
             Job::Fail(failure) => ending::fail_pending(&context, rows, &failure).await,
         }
@@ -70,10 +74,10 @@ pub(crate) async fn run(context: Arc<Context>, job: Job, rows: Vec<Lifecycle<Pen
     guard.finish();
 }
 
-async fn drive(context: &Context, rows: Vec<Lifecycle<Pending>>) {
+async fn drive(context: &Context, rows: Vec<Lifecycle<Pending>>, again: bool) {
     let (gone, up): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.operation() == Operation::Teardown);
-    let needs_room = !gone.is_empty() && !up.is_empty();
+    let needs_room = (again || !gone.is_empty()) && !up.is_empty();
     let (here, there) = by_home(gone);
     futures_lite::future::zip(teardown::local(context, here), teardown::remote(context, there)).await;
     let up = if needs_room { way_clear::only(context, up).await } else { up };

@@ -1,7 +1,9 @@
 //! Whether what a request took down is really out of the way of what it is to
 //! bring up.
 
-use crate::lifecycle::{Failure, FailureKind, Lifecycle, Pending};
+use std::collections::BTreeSet;
+
+use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending};
 use crate::placement::{Aim, Placed, Placement, Placements};
 use crate::store::PlacementQuery;
 
@@ -18,9 +20,11 @@ pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Ve
             return Vec::new();
         }
     };
+    // Those that come up together may change their addresses among themselves.
+    let together: BTreeSet<DeckyName> = rows.iter().map(|row| row.decky().clone()).collect();
     let mut clear = Vec::new();
     for row in rows {
-        match in_the_way(&row, &placements) {
+        match in_the_way(&row, &placements, &together) {
             None => clear.push(row),
             Some(why) => {
                 let failure = Failure::new(FailureKind::Clash, &why);
@@ -31,7 +35,11 @@ pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Ve
     clear
 }
 
-fn in_the_way(row: &Lifecycle<Pending>, placements: &Placements) -> Option<String> {
+fn in_the_way(
+    row: &Lifecycle<Pending>,
+    placements: &Placements,
+    together: &BTreeSet<DeckyName>,
+) -> Option<String> {
     let own = placements.get(row.decky())?;
     let Some(Aim::Up(asked)) = own.tried.get(&row.id()).map(|tried| &tried.aim) else { return None };
     if let Some(there) = own.standing_possibilities().iter().find(|there| there.home != asked.home) {
@@ -40,7 +48,7 @@ fn in_the_way(row: &Lifecycle<Pending>, placements: &Placements) -> Option<Strin
             there.home
         ));
     }
-    let others = placements.having(asked.config.ip).filter(|other| other.decky != own.decky);
+    let others = placements.having(asked.config.ip).filter(|other| !together.contains(&other.decky));
     others.into_iter().find(|other| holds(other, asked)).map(|other| {
         format!(
             "{} is still {}'s, which was not taken down; see what became of its teardown, and ask again",

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::lifecycle::{DeckyName, LifecycleId, Record, Revision, Status, Timestamp};
+use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Revision, Status, Timestamp};
 use crate::store::{Entry, Feed, Query, Store, StoreError};
 
 use super::Witness;
@@ -15,7 +15,8 @@ use super::Witness;
 ///   not compacted before it was seen;
 /// - each row takes legal steps only, and a closed row never changes;
 /// - a row says what the feed last said of it, and open rows don't vanish;
-/// - one open row for each decky;
+/// - one open row for each decky, or a teardown and the deploy that it makes
+///   room for;
 /// - open, due, by decky and by id: every way to a row agrees with the rows.
 ///
 /// With a [`Witness`] also what went in and out of the store: see there.
@@ -142,7 +143,7 @@ impl Invariants {
 
     fn check_rows(&mut self, rows: &[Record]) -> Result<(), Breach> {
         let mut ids = BTreeSet::new();
-        let mut open: BTreeMap<&DeckyName, LifecycleId> = BTreeMap::new();
+        let mut open: BTreeMap<&DeckyName, &Record> = BTreeMap::new();
         for row in rows {
             hold!(ids.insert(row.id), "row {} is listed twice", row.id);
             let Some(entry) = self.last.get(&row.id) else {
@@ -151,8 +152,11 @@ impl Invariants {
             hold!(*entry == Entry::of(row), "the feed last said {entry:?} of {row:?}");
             if row.is_open() {
                 hold!(!self.closed.contains_key(&row.id), "row {} is open again", row.id);
-                if let Some(other) = open.insert(&row.decky, row.id) {
-                    hold!(self.overlaps, "decky {} has two open rows, {other} and {}", row.decky, row.id);
+                // Newest first: a decky that moves is taken down first.
+                if let Some(newer) = open.insert(&row.decky, row) {
+                    let moves = (row.operation, newer.operation) == (Operation::Teardown, Operation::Deploy);
+                    let (decky, newer) = (&row.decky, newer.id);
+                    hold!(self.overlaps || moves, "decky {decky} has two open rows, {} and {newer}", row.id);
                 }
             } else {
                 let before = self.closed.entry(row.id).or_insert_with(|| row.clone());

@@ -1,6 +1,11 @@
 //! What a worker says of its deckies.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use crate::fleet::DeckyRuntime;
+use crate::lifecycle::DeckyName;
 
 use super::Shared;
 
@@ -11,25 +16,40 @@ pub(super) fn nothing() -> Value {
 
 /// What is deployed and what really runs, in the original's shape.
 pub(super) async fn status(shared: &Shared) -> Value {
+    let strangers = found(shared).await;
     let fleet = match super::taking::deployed(shared).await {
         Ok(Some(fleet)) => fleet,
-        Ok(None) => return nothing(),
+        Ok(None) if strangers.is_empty() => return nothing(),
+        Ok(None) => return json!({"deployed": false, "deckies": [], "runtime": strangers}),
         Err(error) => {
             log::error!(target: "decnet_lifecycle::worker", error:% = error; "the status could not be told");
             return nothing();
         }
     };
-    let runtime = match shared.engine.runtime(&fleet).await {
-        Ok(runtime) => runtime,
+    let mut runtime = strangers;
+    match shared.engine.runtime(&fleet).await {
+        Ok(seen) => runtime.extend(seen),
         Err(failure) => {
             log::warn!(target: "decnet_lifecycle::worker", error:% = failure; "what runs can't be seen");
-            Default::default()
+            runtime.retain(|decky, _| fleet.decky(decky).is_none());
         }
-    };
+    }
     json!({
         "deployed": true, "mode": fleet.mode, "compose_path": shared.settings.compose_path,
         "deckies": fleet.deckies, "runtime": runtime,
     })
+}
+
+/// What the engine finds, kept here or not: so a master hears also of what
+/// this worker no longer knows, and can have it taken down.
+async fn found(shared: &Shared) -> BTreeMap<DeckyName, DeckyRuntime> {
+    match shared.engine.found().await {
+        Ok(found) => found,
+        Err(failure) => {
+            log::warn!(target: "decnet_lifecycle::worker", error:% = failure; "what runs can't be found");
+            BTreeMap::new()
+        }
+    }
 }
 
 /// The status cut to some bytes: the deckies' settings go first, then what

@@ -35,7 +35,8 @@ pub(super) async fn deploy(shared: &Arc<Shared>, dispatch: DeployDispatch) -> Re
 pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Result<Accepted, AcceptError> {
     let MutateDispatch { decky, services, lifecycle_id, dry_run } = dispatch;
     let placement = shared.store.placements(&PlacementQuery::Of(vec![decky.clone()])).await?.pop();
-    let placed = placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
+    // One that is only coming up is not to be stopped for this.
+    let placed = placement.as_ref().and_then(Placement::now);
     let mutated = placed.and_then(|placed| {
         let fleet = fleet_of(std::iter::once(&**placed))?.with_services(&decky, services.clone());
         Some((placed.with_services(services), fleet))

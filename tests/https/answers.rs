@@ -22,9 +22,9 @@ fn a_refusal_tells_the_agent_s_words() {
         (422, fields, "422: body.services: Field required; body.config.deckies.0.ip: no address"),
         (422, r#"{"detail":{"odd":[1]}}"#, r#"422: {"odd":[1]}"#),
         (422, r#"{"detail":["odd", {"loc":1}]}"#, r#"422: "odd"; {"loc":1}"#),
-        (500, "Internal Server Error", "500: Internal Server Error"),
-        (500, "{\"detail\": ", "500: {\"detail\":"),
-        (500, "\u{1b}[31mred\u{7}", "500: [31mred"),
+        (501, "Not Implemented", "501: Not Implemented"),
+        (503, "{\"detail\": ", "503: {\"detail\":"),
+        (503, "\u{1b}[31mred\u{7}", "503: [31mred"),
         (503, "[1, 2]", "503: [1, 2]"),
         (302, "", "302, without a word"),
     ] {
@@ -36,6 +36,31 @@ fn a_refusal_tells_the_agent_s_words() {
         let answer = mutate(master.identity(), &peer.address, Pinned::CaOnly);
         assert_eq!(answer, Err(AgentError::Refused { reason: reason.to_owned() }));
         assert_eq!(peer.heard().len(), 1, "{status}: it is asked once, and no other");
+    }
+}
+
+/// One that took the call and failed at it, and a proxy that doesn't know what
+/// became of it, have refused nothing.
+#[test]
+fn a_failure_is_no_refusal() {
+    let ca = Ca::new();
+    let (master, worker) = (ca.issue("master", "127.0.0.1"), ca.issue("w1", "127.0.0.1"));
+    for (status, body, reason) in [
+        (500, r#"{"detail":"a decky did not go"}"#, "500: a decky did not go"),
+        (500, "Internal Server Error", "500: Internal Server Error"),
+        (507, "", "507, without a word"),
+        (502, "Bad Gateway", "502: Bad Gateway"),
+        (504, "", "504, without a word"),
+    ] {
+        let answer = format!("HTTP/1.1 {status} Oh\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let peer = Peer::answering(worker.server(), answer);
+        let answer = mutate(master.identity(), &peer.address, Pinned::CaOnly);
+        let reason = reason.to_owned();
+        let wanted = match status {
+            502 | 504 => AgentError::Unconfirmed { reason },
+            _ => AgentError::Failed { reason },
+        };
+        assert_eq!(answer, Err(wanted));
     }
 }
 

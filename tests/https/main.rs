@@ -33,7 +33,9 @@ fn host(address: &str, pin: decnet_lifecycle::Pin) -> Host {
 }
 
 fn teardown_call() -> TeardownCall {
-    TeardownCall { decky: DeckyName::parse("decky-01").unwrap(), lifecycle_id: LifecycleId::from_u128(7) }
+    let decky = DeckyName::parse("decky-01").unwrap();
+    let lifecycle_ids = BTreeMap::from([(decky.clone(), LifecycleId::from_u128(7))]);
+    TeardownCall { decky: Some(decky), lifecycle_ids }
 }
 
 fn mutate_call() -> MutateCall {

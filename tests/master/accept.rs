@@ -75,12 +75,22 @@ fn senseless_requests_are_refused_with_a_hint() {
         let request = DeployRequest::new(fleet(&[""])).only(only.iter().map(|decky| name(decky)));
         block_on(world.runner.accept_deploy(request)).unwrap_err().to_string()
     };
-    assert_eq!(deploy(&[]), "the request names no decky; name at least one");
-    assert_eq!(deploy(&["zz"]), "the fleet has no decky zz; it has a");
-    let request = MutateRequest::new(fleet(&[""]), name("a"), services(&[]));
-    let refused = block_on(world.runner.accept_mutate(request)).unwrap_err();
-    assert!(matches!(refused, AcceptError::Services(_)), "{refused}");
+    assert_eq!(deploy(&[]), "there is nothing to do it to; name at least one decky that is there");
+    assert_eq!(deploy(&["zz"]), "there is no decky zz; there is a");
+    let mutate = |to: &[&str]| {
+        let request = MutateRequest::new(name("a"), services(to));
+        block_on(world.runner.accept_mutate(request)).unwrap_err()
+    };
+    assert_eq!(mutate(&["ssh"]).to_string(), "there is no decky a; there are none");
+    let teardown = |request| block_on(world.runner.accept_teardown(request)).unwrap_err().to_string();
+    assert_eq!(teardown(TeardownRequest::new([name("a")])), "there is no decky a; there are none");
+    assert!(teardown(TeardownRequest::all()).starts_with("there is nothing to do it to"));
     assert!(world.feed().is_empty());
+    world.deployed(fleet(&[""]));
+    let fed = world.feed().len();
+    let refused = mutate(&[]);
+    assert!(matches!(refused, AcceptError::Services(_)), "{refused}");
+    assert_eq!(world.feed().len(), fed);
 }
 
 #[test]

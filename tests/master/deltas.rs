@@ -220,6 +220,42 @@ fn which_earlier_rows_make_a_delta_without_an_id_stale() {
     assert_eq!(beat(&world, "w1", &[claimed(&world, Reported::Succeeded)]), [Verdict::Stale]);
 }
 
+/// Among earlier rows of other operations, and many of them.
+#[test]
+fn an_earlier_row_is_found_behind_many_others_and_an_old_one_is_not_looked_for() {
+    let undated = |operation| Delta {
+        lifecycle_id: None,
+        decky: name("a"),
+        operation,
+        report: Reported::Succeeded,
+        completed_at: None,
+    };
+    for (others, wait, verdict) in [
+        (50, 0, Verdict::Stale),
+        // So many in so short a time that it can't be said.
+        (300, 0, Verdict::Stale),
+        (50, 3 * 3_600, Verdict::Applied),
+        (300, 3 * 3_600, Verdict::Applied),
+    ] {
+        let world = World::new();
+        world
+            .agents
+            .script(&host("w1"), [AgentScript::Fail(AgentError::Unconfirmed { reason: "no".into() })]);
+        world.deployed(fleet(&["w1"]));
+        world.clock.advance(Duration::from_secs(wait));
+        for _ in 0..others {
+            // Refused, so that they say nothing against the delta themselves.
+            world
+                .agents
+                .script(&host("w1"), [AgentScript::Fail(AgentError::Refused { reason: "no".into() })]);
+            world.mutated("a", &["ftp"]);
+        }
+        world.clock.advance(Duration::from_secs(wait));
+        world.deployed(fleet(&["w1"]));
+        assert_eq!(beat(&world, "w1", &[undated(Operation::Deploy)]), [verdict], "{others}, {wait} s");
+    }
+}
+
 #[test]
 fn a_claim_may_be_off_by_five_minutes_and_no_more() {
     for (off, verdict) in [(300, Verdict::Applied), (301, Verdict::Stale)] {

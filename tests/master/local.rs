@@ -38,8 +38,12 @@ fn an_additive_deploy_makes_rows_for_the_new_and_shows_the_engine_all() {
     let accepted = block_on(world.runner.accept_deploy(request)).unwrap();
     assert_eq!(accepted.ids().len(), 1);
     world.drive(accepted.run());
+    // Those that nothing has brought up yet are not at home here.
     let call = &world.engine.calls()[0];
-    assert_eq!((call.deckies.len(), call.fleet_size), (1, 3));
+    assert_eq!((call.deckies.len(), call.fleet_size), (1, 1));
+    world.deployed(fleet(&["", ""]));
+    let call = &world.engine.calls()[1];
+    assert_eq!((call.deckies.len(), call.fleet_size), (2, 3));
 }
 
 #[test]
@@ -81,22 +85,12 @@ fn an_engine_that_hangs_is_dropped_at_the_deadline() {
 fn a_mutate_keeps_new_services_only_if_the_engine_succeeded() {
     let world = World::new();
     world.deployed(fleet(&["", ""]));
-    let mutate = |world: &World, to: &[&str]| {
-        let request = MutateRequest::new(fleet(&["", ""]), name("a"), services(to));
-        let accepted = block_on(world.runner.accept_mutate(request)).unwrap();
-        let ids: Vec<_> = accepted.ids().values().copied().collect();
-        world.drive(accepted.run());
-        world.told(&ids)
-    };
-    let kept = |world: &World| {
-        let fleet = block_on(world.state.load()).unwrap().unwrap();
-        fleet.decky(&name("a")).unwrap().services.clone()
-    };
-    assert_eq!(mutate(&world, &["ftp"]), ["succeeded"]);
-    assert_eq!(kept(&world), services(&["ftp"]));
+    let mutate = |to: &[&str]| world.told(&[world.mutated("a", to)]);
+    assert_eq!(mutate(&["ftp"]), ["succeeded"]);
+    assert_eq!(world.up_with("a"), services(&["ftp"]));
     world.engine.script(&name("a"), EngineScript::Fail(Failure::new(FailureKind::Engine, "x")));
-    assert_eq!(mutate(&world, &["smtp"]), ["Engine: x"]);
-    assert_eq!(kept(&world), services(&["ftp"]));
+    assert_eq!(mutate(&["smtp"]), ["Engine: x"]);
+    assert_eq!(world.up_with("a"), services(&["ftp"]));
 }
 
 #[test]
@@ -104,26 +98,23 @@ fn two_mutates_at_once_lose_neither() {
     let world = World::new();
     world.deployed(fleet(&["", ""]));
     let accept = |decky, to: &[&str]| {
-        let request = MutateRequest::new(fleet(&["", ""]), name(decky), services(to));
+        let request = MutateRequest::new(name(decky), services(to));
         block_on(world.runner.accept_mutate(request)).unwrap().run()
     };
     world.engine.script(&name("a"), EngineScript::Delay(Duration::from_secs(5)));
     let both = futures_lite::future::zip(accept("a", &["ftp"]), accept("b", &["smtp"]));
     world.drive(both);
-    let kept = block_on(world.state.load()).unwrap().unwrap();
-    assert_eq!(kept.decky(&name("a")).unwrap().services, services(&["ftp"]));
-    assert_eq!(kept.decky(&name("b")).unwrap().services, services(&["smtp"]));
+    assert_eq!(world.up_with("a"), services(&["ftp"]));
+    assert_eq!(world.up_with("b"), services(&["smtp"]));
 }
 
 #[test]
-fn a_teardown_takes_deckies_out_of_the_deployed_fleet() {
+fn a_teardown_takes_deckies_out_of_what_is_placed() {
     let world = World::new();
     world.deployed(fleet(&["", ""]));
-    let request = TeardownRequest::new(fleet(&["", ""]), [name("a")]);
-    let accepted = block_on(world.runner.accept_teardown(request)).unwrap();
-    world.drive(accepted.run());
-    let left = block_on(world.state.load()).unwrap().unwrap();
-    assert_eq!(left.names().collect::<Vec<_>>(), [&name("b")]);
+    world.torn_down(TeardownRequest::new([name("a")]));
+    let left: Vec<_> = world.placements().into_iter().map(|placement| placement.decky).collect();
+    assert_eq!(left, [name("b")]);
 }
 
 #[test]

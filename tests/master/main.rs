@@ -5,6 +5,8 @@ mod accept;
 mod deltas;
 mod local;
 mod original;
+mod placed;
+mod reviewed;
 mod runtimes;
 mod swarm;
 mod sweeping;

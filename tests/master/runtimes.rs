@@ -17,7 +17,7 @@ async fn day() {
     let ids: Vec<_> = accepted.ids().values().copied().collect();
     let (ended, ()) = futures_lite::future::zip(runner.wait(&ids), accepted.run()).await;
     assert!(ended.unwrap().iter().all(|row| row.status() == Status::Succeeded));
-    let request = MutateRequest::new(fleet(&[""]), name("a"), services(&["ftp"]));
+    let request = MutateRequest::new(name("a"), services(&["ftp"]));
     let accepted = runner.accept_mutate(request).await.unwrap();
     accepted.run().await;
     assert_eq!(runner.list(&Query::new().open()).await.unwrap().records.len(), 0);

@@ -94,10 +94,10 @@ fn a_teardown_without_an_answer_is_ended_by_the_worker_s_word() {
     let lost = AgentError::Unconfirmed { reason: "no answer within 50 s".into() };
     world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
     let before = world.agents.calls().len();
-    let ids = torn_down(&world, fleet(&["w1"]), "a");
+    let ids = world.torn_down(TeardownRequest::new([name("a")]));
     assert_eq!(world.told(&ids), ["running"]);
     assert_eq!(world.agents.calls().len(), before + 1);
-    assert!(block_on(world.state.load()).unwrap().is_some());
+    assert!(world.placement("a").is_some());
     let gone = Delta {
         lifecycle_id: Some(ids[0]),
         decky: name("a"),
@@ -107,33 +107,42 @@ fn a_teardown_without_an_answer_is_ended_by_the_worker_s_word() {
     };
     let verdicts = block_on(world.runner.apply_deltas(&host("w1"), &[gone])).unwrap();
     assert_eq!(verdicts, [Verdict::Applied]);
-    assert!(block_on(world.state.load()).unwrap().is_none(), "it is no longer part of the fleet");
+    assert_eq!(world.placement("a"), None, "it is no longer placed");
     // To an agent that names no rows, no word would ever come.
     let world = World::new();
+    world.deployed(fleet(&["w1"]));
+    end(&world, "w1", "a");
     let lost = AgentError::Unconfirmed { reason: "no answer within 50 s".into() };
     world.agents.script(&host("w1"), [AgentScript::Fail(lost)]);
-    assert!(world.told(&torn_down(&world, fleet(&["w1"]), "a"))[0].starts_with("Dispatch: "));
+    assert!(world.told(&world.torn_down(TeardownRequest::new([name("a")])))[0].starts_with("Dispatch: "));
 }
 
-fn torn_down(world: &World, fleet: FleetConfig, decky: &str) -> Vec<LifecycleId> {
-    let accepted =
-        block_on(world.runner.accept_teardown(TeardownRequest::new(fleet, [name(decky)]))).unwrap();
-    let ids = accepted.ids().values().copied().collect();
-    world.drive(accepted.run());
-    ids
+/// The worker says, naming no row, that the decky's deploy has succeeded.
+fn end(world: &World, from: &str, decky: &str) {
+    let said = Delta {
+        lifecycle_id: None,
+        decky: name(decky),
+        operation: Operation::Deploy,
+        report: Reported::Succeeded,
+        completed_at: None,
+    };
+    let verdicts = block_on(world.runner.apply_deltas(&host(from), &[said])).unwrap();
+    assert_eq!(verdicts, [Verdict::Applied]);
 }
 
 #[test]
-fn a_shard_that_may_have_arrived_is_the_worker_s_fleet_as_far_as_anybody_knows() {
-    for (error, is_kept) in [
+fn a_shard_that_may_have_arrived_may_be_there_as_far_as_anybody_knows() {
+    for (error, may_be_there) in [
         (AgentError::Unconfirmed { reason: "reset".into() }, true),
+        (AgentError::Failed { reason: "disk full".into() }, true),
         (AgentError::Unreachable { reason: "refused".into() }, false),
         (AgentError::Refused { reason: "no".into() }, false),
     ] {
         let world = World::new();
         world.agents.script(&host("w1"), [AgentScript::Fail(error)]);
         world.deployed(fleet(&["w1"]));
-        assert_eq!(block_on(world.state.load()).unwrap().is_some(), is_kept);
+        assert_eq!(world.placement("a").is_some(), may_be_there);
+        assert_eq!(world.is_unsure("a"), may_be_there);
     }
 }
 
@@ -179,23 +188,22 @@ fn an_unreachable_agent_is_not_called_twice_and_a_panic_is_caught() {
 #[test]
 fn a_swarm_mutate_goes_to_the_decky_s_host() {
     let world = World::new();
-    let request = MutateRequest::new(fleet(&["w1", "w2"]), name("b"), services(&["ftp"]));
-    let accepted = block_on(world.runner.accept_mutate(request)).unwrap();
-    let id = accepted.ids()[&name("b")];
-    world.drive(accepted.run());
+    world.deployed(fleet(&["w1", "w2"]));
+    end(&world, "w2", "b");
+    let id = world.mutated("b", &["ftp"]);
     assert_eq!(world.told(&[id]), ["running"]);
     let wanted = MutateCall { decky: name("b"), services: services(&["ftp"]), lifecycle_id: id };
-    assert_eq!(world.agents.calls(), [AgentCall::Mutate(host("w2"), wanted)]);
+    assert_eq!(world.agents.calls().last(), Some(&AgentCall::Mutate(host("w2"), wanted)));
 }
 
 #[test]
 fn a_swarm_teardown_ends_with_the_agent_s_answer() {
     let world = World::new();
-    let request = TeardownRequest::new(fleet(&["w1", ""]), [name("a"), name("b")]);
-    let accepted = block_on(world.runner.accept_teardown(request)).unwrap();
-    let ids: Vec<_> = accepted.ids().values().copied().collect();
-    world.drive(accepted.run());
+    world.deployed(fleet(&["w1", ""]));
+    end(&world, "w1", "a");
+    let ids = world.torn_down(TeardownRequest::new([name("a"), name("b")]));
     assert_eq!(world.told(&ids), ["succeeded"; 2]);
+    assert!(world.placements().is_empty());
 }
 
 #[test]

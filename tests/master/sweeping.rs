@@ -208,7 +208,7 @@ fn a_watcher_sees_every_change_once_and_hears_of_compaction() {
 }
 
 #[test]
-fn a_restart_says_whether_the_row_had_been_started() {
+fn a_restart_fails_what_ran_and_takes_up_again_what_had_not_begun() {
     let world = World::new();
     world.engine.script(&name("a"), EngineScript::Hang);
     let accepted = world.deploy(fleet(&[""]));
@@ -218,10 +218,19 @@ fn a_restart_says_whether_the_row_had_been_started() {
     let waiting = DeployRequest::new(fleet(&["", ""])).only([name("b")]);
     let waiting = block_on(world.runner.accept_deploy(waiting)).unwrap();
     ids.extend(waiting.ids().values());
-    block_on(world.restarted().runner.recover()).unwrap();
+    let restarted = world.restarted();
+    let mut recovered = block_on(restarted.runner.recover()).unwrap();
+    assert_eq!((recovered.failed, recovered.left, recovered.accepted.len()), (1, 0, 1));
     let told = world.told(&ids);
-    assert!(told[0].contains("while it ran"), "{told:?}");
-    assert!(told[1].contains("before it was started"), "{told:?}");
+    assert!(told[0].starts_with("MasterRestarted: ") && told[0].contains("while it ran"), "{told:?}");
+    assert_eq!(told[1], "pending");
+    let again = recovered.accepted.remove(0);
+    assert_eq!(again.ids(), waiting.ids());
+    assert!(!again.is_repeat());
+    restarted.drive(again.run());
+    assert_eq!(world.told(&ids)[1], "succeeded");
+    let calls = restarted.engine.calls();
+    assert_eq!((calls.len(), calls[0].deckies.len()), (1, 1));
 }
 
 /// A row that could not be ended is counted, and left to the next sweep.

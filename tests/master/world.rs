@@ -16,7 +16,6 @@ pub struct World {
     pub bus: Arc<ChannelBus>,
     /// Everything that the bus was told, from the start.
     pub bus_events: Subscription,
-    pub state: Arc<MemoryFleetState>,
 }
 
 impl World {
@@ -29,7 +28,6 @@ impl World {
         let agents = Arc::new(FakeAgents::new());
         let bus = Arc::new(ChannelBus::new(10_000));
         let bus_events = bus.subscribe();
-        let state = Arc::new(MemoryFleetState::default());
         let hosts = ["w1", "w2", "w3"].map(|id| Host {
             id: host(id),
             address: format!("{id}:8765"),
@@ -39,10 +37,9 @@ impl World {
             .bus(bus.clone())
             .swarm(agents.clone(), Arc::new(StaticHosts::new(hosts)))
             .clock(clock.clone())
-            .fleet_state(state.clone())
             .build()
             .unwrap();
-        Self { runner, store, engine, agents, clock, bus, bus_events, state }
+        Self { runner, store, engine, agents, clock, bus, bus_events }
     }
 
     /// A master that starts anew over the same store.
@@ -75,6 +72,44 @@ impl World {
         };
         let verdicts = block_on(self.runner.apply_deltas(&host(from), &[delta])).unwrap();
         assert_eq!(verdicts, [Verdict::Applied]);
+    }
+
+    /// Asks for other services, and drives that to where the master's part is
+    /// done.
+    pub fn mutated(&self, decky: &str, to: &[&str]) -> LifecycleId {
+        let request = MutateRequest::new(name(decky), services(to));
+        let accepted = block_on(self.runner.accept_mutate(request)).unwrap();
+        let id = accepted.ids()[&name(decky)];
+        self.drive(accepted.run());
+        id
+    }
+
+    pub fn torn_down(&self, request: TeardownRequest) -> Vec<LifecycleId> {
+        let accepted = block_on(self.runner.accept_teardown(request)).unwrap();
+        let ids = accepted.ids().values().copied().collect();
+        self.drive(accepted.run());
+        ids
+    }
+
+    /// What is placed, by name.
+    pub fn placements(&self) -> Vec<Placement> {
+        block_on(self.runner.placements(&PlacementQuery::All)).unwrap()
+    }
+
+    pub fn placement(&self, decky: &str) -> Option<Placement> {
+        self.placements().into_iter().find(|placement| placement.decky == name(decky))
+    }
+
+    /// The services that a decky is up with, on evidence.
+    pub fn up_with(&self, decky: &str) -> Vec<ServiceName> {
+        match self.placement(decky).map(|placement| placement.standing) {
+            Some(Standing::Up { placed, .. }) => placed.config.services.clone(),
+            other => panic!("{decky} is not up: {other:?}"),
+        }
+    }
+
+    pub fn is_unsure(&self, decky: &str) -> bool {
+        matches!(self.placement(decky), Some(Placement { standing: Standing::Unsure { .. }, .. }))
     }
 
     /// Polls a future to its end, moving time whenever it waits for that.

@@ -44,7 +44,8 @@ fn a_beat_has_the_shape_of_the_original_s() {
     let config = serde_json::to_value(&fleet(1).deckies[0]).unwrap();
     assert_eq!(
         beat["status"],
-        json!({"deployed": true, "mode": "unihost", "compose_path": "", "deckies": [config], "runtime": {}})
+        json!({"deployed": true, "mode": "unihost", "compose_path": "", "deckies": [config],
+               "runtime": {"d0": {"running": true, "services": {"ssh": "running"}}}})
     );
     assert_eq!(
         beat["lifecycle"],
@@ -77,33 +78,28 @@ fn a_dispatch_of_the_original_is_served() {
 }
 
 #[test]
-fn services_that_a_worker_reports_are_the_master_s_state_too() {
+fn services_that_a_worker_reports_are_placed_at_the_master_too() {
     let mut pair = Pair::new();
     let ids = pair.deploy(2);
     pair.tick();
     assert_eq!(pair.told(&ids), ["succeeded"; 2]);
-    let state = || block_on(pair.master_state.load()).unwrap().unwrap();
-    assert_eq!(state().deckies.len(), 2);
-    pair.mutate(state(), "d0", &["ftp", "redis"]);
+    assert_eq!([pair.up_with("d0"), pair.up_with("d1")], [["ssh"], ["ssh"]]);
+    pair.mutate("d0", &["ftp", "redis"]);
     pair.tick();
-    let services = |pair: &Pair, decky: &str| -> Vec<String> {
-        let state = block_on(pair.master_state.load()).unwrap().unwrap();
-        state.decky(&name(decky)).unwrap().services.iter().map(ToString::to_string).collect()
-    };
-    assert_eq!(services(&pair, "d0"), ["ftp", "redis"]);
+    assert_eq!(pair.up_with("d0"), ["ftp", "redis"]);
     // A failed one changes nothing.
     let refused = Failure::new(FailureKind::Engine, "no");
     pair.engine.script(&name("d0"), EngineScript::Fail(refused));
-    pair.mutate(block_on(pair.master_state.load()).unwrap().unwrap(), "d0", &["smtp"]);
+    pair.mutate("d0", &["smtp"]);
     pair.tick();
-    assert_eq!(services(&pair, "d0"), ["ftp", "redis"]);
+    assert_eq!(pair.up_with("d0"), ["ftp", "redis"]);
     // A master that restarted meanwhile learns them from the beat.
     pair.engine.script(&name("d1"), EngineScript::Delay(std::time::Duration::from_secs(5)));
-    let id = pair.mutate(block_on(pair.master_state.load()).unwrap().unwrap(), "d1", &["telnet"]);
+    let id = pair.mutate("d1", &["telnet"]);
     pair.start_master();
     pair.pass(6);
     assert_eq!(pair.told(&[id]), ["succeeded"]);
-    assert_eq!(services(&pair, "d1"), ["telnet"]);
+    assert_eq!(pair.up_with("d1"), ["telnet"]);
 }
 
 #[test]
@@ -129,13 +125,18 @@ fn a_cancel_travels_with_the_answer_to_a_beat() {
     }
 }
 
+/// The master has it placed, and the worker has lost its files.
 #[test]
 fn a_mutate_of_a_decky_that_isn_t_there_is_taken_and_fails() {
-    let pair = Pair::new();
-    let id = pair.mutate(fleet(1), "d0", &["ssh"]);
+    let mut pair = Pair::new();
+    pair.deploy(1);
+    pair.tick();
+    pair.worker_store = std::sync::Arc::new(MemoryStore::new());
+    pair.start_worker();
+    let id = pair.mutate("d0", &["ssh"]);
     pair.tick();
     assert_eq!(pair.told(&[id]), ["Reported: Engine: decky 'd0' not found in worker state; deploy it first"]);
-    assert!(pair.engine.calls().is_empty());
+    assert_eq!(pair.engine.calls().len(), 1);
 }
 
 #[test]

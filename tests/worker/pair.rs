@@ -39,8 +39,6 @@ pub struct Pair {
     pub engine: Arc<FakeEngine>,
     pub master_store: Arc<dyn Store>,
     pub worker_store: Arc<dyn Store>,
-    pub master_state: Arc<MemoryFleetState>,
-    worker_state: Arc<MemoryFleetState>,
     work: Vec<smol::Task<()>>,
 }
 
@@ -58,8 +56,6 @@ impl Pair {
             engine: Arc::new(FakeEngine::new()),
             master_store: Arc::new(MemoryStore::new()),
             worker_store: Arc::new(MemoryStore::new()),
-            master_state: Arc::default(),
-            worker_state: Arc::default(),
             work: Vec::new(),
         };
         pair.start_master();
@@ -73,10 +69,11 @@ impl Pair {
         let runner = Runner::builder(Arc::clone(&self.master_store), Arc::new(FakeEngine::new()))
             .clock(self.clock.clone())
             .swarm(self.wire.clone(), Arc::new(StaticHosts::new([host])))
-            .fleet_state(self.master_state.clone())
             .build()
             .unwrap();
-        block_on(runner.recover()).unwrap();
+        for accepted in block_on(runner.recover()).unwrap().accepted {
+            self.wire.executor.spawn(accepted.run()).detach();
+        }
         *self.wire.master.lock().unwrap() = Some(runner);
     }
 
@@ -85,10 +82,11 @@ impl Pair {
         self.stop_worker();
         let worker = Worker::builder(host("w1"), Arc::clone(&self.worker_store), self.engine.clone())
             .clock(self.clock.clone())
-            .fleet_state(self.worker_state.clone())
             .build()
             .unwrap();
-        block_on(worker.recover()).unwrap();
+        for accepted in block_on(worker.recover()).unwrap().accepted {
+            self.work.push(self.wire.executor.spawn(accepted.run()));
+        }
         *self.wire.worker.lock().unwrap() = Some(worker.clone());
         let wire = Arc::clone(&self.wire);
         self.work.push(self.wire.executor.spawn(async move { worker.beats(&*wire).await }));
@@ -115,9 +113,9 @@ impl Pair {
         self.run(accepted)
     }
 
-    pub fn mutate(&self, fleet: FleetConfig, decky: &str, services: &[&str]) -> LifecycleId {
+    pub fn mutate(&self, decky: &str, services: &[&str]) -> LifecycleId {
         let services = services.iter().map(|service| ServiceName::parse(service).unwrap()).collect();
-        let request = MutateRequest::new(fleet, name(decky), services);
+        let request = MutateRequest::new(name(decky), services);
         self.run(block_on(self.master().accept_mutate(request)).unwrap())[0]
     }
 
@@ -146,6 +144,17 @@ impl Pair {
         rows.iter()
             .map(|row| row.failure().map_or_else(|| row.status().to_string(), ToString::to_string))
             .collect()
+    }
+
+    /// The services that a decky of the master's is up with, on evidence.
+    pub fn up_with(&self, decky: &str) -> Vec<String> {
+        let query = PlacementQuery::Of(vec![name(decky)]);
+        match block_on(self.master().placements(&query)).unwrap().pop().map(|placement| placement.standing) {
+            Some(Standing::Up { placed, .. }) => {
+                placed.config.services.iter().map(ToString::to_string).collect()
+            }
+            other => panic!("{decky} is not up: {other:?}"),
+        }
     }
 
     pub fn last_beat(&self) -> Value {
@@ -192,7 +201,7 @@ impl Agents for Wire {
     }
 
     async fn teardown(&self, _: &Host, call: &TeardownCall) -> Result<(), AgentError> {
-        let body = json!({"decky_id": call.decky, "lifecycle_ids": {call.decky.as_str(): call.lifecycle_id}});
+        let body = json!({"decky_id": call.decky, "lifecycle_ids": call.lifecycle_ids});
         let dispatch = TeardownDispatch::from_json(body.to_string().as_bytes()).unwrap();
         self.taken(self.worker()?.teardown(dispatch).await).await
     }

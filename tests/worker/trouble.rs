@@ -169,6 +169,50 @@ fn a_worker_that_lost_its_files_loses_its_rows_after_a_grace_and_not_before() {
     assert_eq!(pair.told(&again), ["succeeded"]);
 }
 
+/// What was taken and not begun when the worker was killed is done after it.
+#[test]
+fn what_was_taken_and_not_begun_is_taken_up_again() {
+    let mut pair = Pair::new();
+    pair.tick();
+    let ids = [LifecycleId::from_u128(7)];
+    drop_work(block_on(pair.worker().deploy(dispatch(1, &ids))).unwrap());
+    pair.start_worker();
+    pair.tick();
+    let row = block_on(pair.worker().runner().get(&ids)).unwrap().remove(0);
+    assert_eq!(row.status(), Status::Succeeded);
+    assert_eq!(pair.engine.calls().len(), 1);
+}
+
+/// As a kill does: nothing of it is run, not even its end.
+fn drop_work(accepted: Accepted) {
+    std::mem::forget(accepted);
+}
+
+/// A worker that lost its files still sees what runs, and so does its master,
+/// which can have it taken down.
+#[test]
+fn what_a_worker_no_longer_knows_is_seen_and_taken_down() {
+    let mut pair = Pair::new();
+    let ids = pair.deploy(1);
+    pair.tick();
+    assert_eq!(pair.told(&ids), ["succeeded"]);
+    block_on(pair.master().forget(&[name("d0")].into())).unwrap();
+    pair.worker_store = Arc::new(MemoryStore::new());
+    pair.start_worker();
+    pair.tick();
+    let beat = pair.last_beat();
+    assert_eq!(beat["status"]["deployed"], false);
+    assert_eq!(beat["status"]["runtime"]["d0"]["running"], true);
+    let seen = block_on(pair.master().deckies()).unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].health(), seen[0].home.clone()), (Health::Stranger, Home::Host(host("w1"))));
+    let accepted = block_on(pair.master().accept_teardown(TeardownRequest::new([name("d0")]))).unwrap();
+    pair.run(accepted);
+    pair.pass(31);
+    assert!(block_on(pair.engine.found()).unwrap().is_empty());
+    assert!(block_on(pair.master().deckies()).unwrap().is_empty());
+}
+
 #[test]
 fn a_master_that_restarts_gives_each_row_a_fresh_grace_and_keeps_those_that_are_known() {
     let mut pair = Pair::new();
@@ -181,6 +225,31 @@ fn a_master_that_restarts_gives_each_row_a_fresh_grace_and_keeps_those_that_are_
     }
     pair.pass(101);
     assert_eq!(pair.told(&ids), ["succeeded"]);
+}
+
+/// A master that answers and settles nothing has not heard of what ended.
+#[test]
+fn an_end_that_the_master_has_not_heard_of_is_not_pruned() {
+    let pair = Pair::new();
+    pair.tick();
+    pair.wire.faults.lock().unwrap().extend([Fault::TooFewVerdicts; 2_000]);
+    // A failed row is named by no placement, which would keep it.
+    pair.engine.script(&name("d0"), EngineScript::Fail(Failure::new(FailureKind::Engine, "no")));
+    let ids = pair.deploy(1);
+    for _ in 0..9 * 24 {
+        pair.tick();
+        pair.clock.advance(Duration::from_secs(3_600));
+    }
+    pair.tick();
+    assert_eq!(block_on(pair.worker().runner().get(&ids)).unwrap().len(), 1);
+    assert_eq!(pair.last_beat()["lifecycle"].as_array().map(Vec::len), Some(1));
+    // Once it is heard, it goes.
+    pair.wire.faults.lock().unwrap().clear();
+    for _ in 0..3 {
+        pair.clock.advance(Duration::from_secs(3_600));
+        pair.tick();
+    }
+    assert!(block_on(pair.worker().runner().get(&ids)).unwrap().is_empty());
 }
 
 #[test]
