@@ -1,4 +1,4 @@
-//! Both stores pass the public conformance suite, and broken ones don't.
+//! The stores pass the public conformance suite, and broken ones don't.
 
 use std::sync::Arc;
 
@@ -70,6 +70,7 @@ struct Broken {
 enum Forgets {
     Everything,
     TheLastChange,
+    Placements,
 }
 
 #[async_trait]
@@ -80,13 +81,16 @@ impl Fixture for Broken {
 
     async fn reopen(&self, store: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
         let reopened = Toy::new(self.fault);
+        if matches!(self.forgets?, Forgets::Placements) {
+            reopened.without_placements(&*store).await;
+        }
         if matches!(self.forgets?, Forgets::TheLastChange) {
             // What an unsynced log gives: all inserts, none of the steps.
             let rows = store.query(&decnet_lifecycle::Query::new()).await.unwrap().records;
             for row in rows.into_iter().rev() {
                 let phase = decnet_lifecycle::Phase::Pending { deadline: row.created_at };
                 let record = decnet_lifecycle::Record { phase, updated_at: row.created_at, ..row };
-                let insert = Insert { record, overlap: Overlap::Reject };
+                let insert = Insert::new(record, Overlap::Reject);
                 let _ =
                     reopened.commit(Batch::per_row(vec![Change::Insert(Box::new(insert))])).await.unwrap();
             }
@@ -110,6 +114,13 @@ fn each_broken_store_is_caught_by_the_case_meant_for_it() {
     let prune = "prune leaves open rows and compacts the feed";
     let overlap = "one open row per decky, by policy";
     let reopen = "everything is there after reopening";
+    let noted = "a row notes what it is to bring about, and that it was begun";
+    let succeeds = "what succeeded is as tried, and names its row";
+    let unknown = "what nobody knows the end of leaves its decky unsure";
+    let superseded = "what was superseded leaves its decky unsure once it ran";
+    let clash = "a clash refuses a request whole";
+    let taken_over = "deckies are taken over and forgotten without a row";
+    let found = "placements are found all, by decky, and by home";
     let cases = [
         (LostCompareAndSwap, Option::None, swap),
         (ClosedRowsMove, Option::None, "a closed row never changes"),
@@ -137,6 +148,30 @@ fn each_broken_store_is_caught_by_the_case_meant_for_it() {
         (LostUpdates, Option::None, "concurrent submitters get one revision each"),
         (CutsLongTexts, Option::None, "values at their bounds come back whole"),
         (NoBound, Option::None, "values at their bounds come back whole"),
+        (NotesNothing, Option::None, noted),
+        (NeverBegins, Option::None, noted),
+        (SuccessChangesNothing, Option::None, succeeds),
+        (UpNamesNoRow, Option::None, succeeds),
+        (TornDownStays, Option::None, succeeds),
+        (FailedIsAsTried, Option::None, "what failed for certain leaves all as it was"),
+        (LostIsAsBefore, Option::None, unknown),
+        (UnsureFreesItsAddress, Option::None, unknown),
+        (SupersededIsUnsure, Option::None, superseded),
+        (SupersededIsAsBefore, Option::None, superseded),
+        (SharesAddresses, Option::None, clash),
+        (PlacesTwice, Option::None, clash),
+        (MixesEngines, Option::None, clash),
+        (SplitsNetworks, Option::None, "a network changes with all of its deckies or not at all"),
+        (MoveIsBusy, Option::None, "a decky moves in one batch"),
+        (PlaceOverwrites, Option::None, taken_over),
+        (PlacesForUnknownRows, Option::None, taken_over),
+        (ForgetsTheBusy, Option::None, taken_over),
+        (AtForgetsTheUnsure, Option::None, found),
+        (PlacementsUnsorted, Option::None, found),
+        (RefusedChangesPlacements, Option::None, "a refused batch leaves placements as they were"),
+        (PruneTakesPlacedRows, Option::None, "prune leaves rows that placements name"),
+        (EffectWithoutRevision, Option::None, "a row and its effect share a revision"),
+        (Fault::None, Some(Forgets::Placements), "placements are there after reopening"),
         (Fault::None, Some(Forgets::Everything), reopen),
         (Fault::None, Some(Forgets::TheLastChange), reopen),
     ];

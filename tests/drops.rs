@@ -352,7 +352,7 @@ fn the_redb_store() {
             let id = LifecycleId::from_u128(number);
             let decky = name(&format!("d{number}"));
             let record = Record { id, decky, ..record.clone() };
-            Change::Insert(Box::new(Insert { record, overlap: Overlap::Reject }))
+            Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
         };
         let mut commit = Box::pin(store.commit(Batch::all_or_none(vec![batch(1), batch(2)])));
         let policy = Retention::closed_before(Timestamp::from_micros(0));

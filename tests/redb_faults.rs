@@ -23,7 +23,7 @@ fn insert(number: u64) -> Change {
         key: None,
         revision: Revision::ZERO,
     };
-    Change::Insert(Box::new(Insert { record, overlap: Overlap::Reject }))
+    Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
 }
 
 /// Commits pairs of rows until the disk fails; gives how many pairs were

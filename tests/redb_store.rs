@@ -27,7 +27,7 @@ fn row(number: u64) -> Record {
 }
 
 fn insert(number: u64) -> Batch {
-    Batch::per_row(vec![Change::Insert(Box::new(Insert { record: row(number), overlap: Overlap::Reject }))])
+    Batch::per_row(vec![Change::Insert(Box::new(Insert::new(row(number), Overlap::Reject)))])
 }
 
 fn put(store: &dyn Store, number: u64) {
@@ -124,11 +124,11 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let db =
         redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
     let txn = db.begin_write().unwrap();
-    txn.open_table(meta).unwrap().insert("schema", 2).unwrap();
+    txn.open_table(meta).unwrap().insert("schema", 3).unwrap();
     txn.commit().unwrap();
     db.close().unwrap();
     let error = refused(&path);
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }));
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
@@ -182,8 +182,7 @@ fn a_bad_batch_does_not_fail_its_group() {
     let store = RedbStore::open(dir.path().join("s.redb")).unwrap();
     let mut running = row(5);
     running.phase = Phase::Running { since: running.created_at, deadline: running.created_at };
-    let bad =
-        Batch::per_row(vec![Change::Insert(Box::new(Insert { record: running, overlap: Overlap::Reject }))]);
+    let bad = Batch::per_row(vec![Change::Insert(Box::new(Insert::new(running, Overlap::Reject)))]);
     let commits = async {
         let (good, other) = (store.commit(insert(1)), store.commit(insert(2)));
         let both = futures_lite::future::zip(good, other);
@@ -215,7 +214,7 @@ fn a_damaged_row_is_an_error_not_a_panic() {
     let store = RedbStore::open(&path).unwrap();
     put(&store, 1);
     drop(store);
-    let rows: redb::TableDefinition<'_, u128, &[u8]> = redb::TableDefinition::new("rows");
+    let rows: redb::TableDefinition<'_, u128, &[u8]> = redb::TableDefinition::new("decnet-lifecycle/rows");
     for (place, bytes) in [&[][..], &[9], &[1], &[1, 2, 3], &[1; 300]].into_iter().enumerate() {
         let db = redb::Builder::new()
             .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
@@ -232,54 +231,18 @@ fn a_damaged_row_is_an_error_not_a_panic() {
     }
 }
 
-/// A file that version 0.1.0 wrote (schema 1) opens and reads as it did.
-#[test]
-fn the_golden_file_of_schema_1_opens() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schema-1.redb");
-    if std::env::var_os("DECNET_LIFECYCLE_WRITE_GOLDEN").is_some() {
-        let _ = fs::remove_file(&golden);
-        let store = RedbStore::open(&golden).unwrap();
-        write_golden(&store);
-        block_on(store.close()).unwrap();
-        let _ = fs::remove_file(golden.with_extension("redb.holder"));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("s.redb");
-    fs::copy(&golden, &copy).unwrap();
-    let store = RedbStore::open(&copy).unwrap();
-    let expected = MemoryStore::new();
-    write_golden(&expected);
-    let all = |store: &dyn Store| block_on(store.query(&Query::new())).unwrap();
-    assert_eq!(all(&store), all(&expected));
-    let feed = |store: &dyn Store| block_on(store.changes(Revision::ZERO, 100)).unwrap();
-    assert_eq!(feed(&store), feed(&expected));
-}
-
-fn write_golden(store: &dyn Store) {
-    for number in 1..=3 {
-        put(store, number);
-    }
-    let first = block_on(store.read(&[row(1).id])).unwrap().remove(0);
-    let at = first.created_at;
-    let failure = Failure::new(FailureKind::Engine, "no such image");
-    let next = Record { phase: Phase::Failed { since: None, at, failure }, ..first.clone() };
-    let step = Change::Step(Box::new(Step { expected: first.revision, next }));
-    block_on(store.commit(Batch::per_row(vec![step]))).unwrap();
-}
-
 /// Commits rows under one key, and ends each at its time.
 fn closed_under_a_key(store: &dyn Store, rows: &[Record], ends: &[Timestamp]) -> KeyClaim {
     let key = KeyClaim { key: RequestKey::parse("k").unwrap(), hash: [7; 32] };
-    let inserts = rows
-        .iter()
-        .map(|record| Change::Insert(Box::new(Insert { record: record.clone(), overlap: Overlap::Reject })));
+    let inserts =
+        rows.iter().map(|record| Change::Insert(Box::new(Insert::new(record.clone(), Overlap::Reject))));
     block_on(store.commit(Batch::all_or_none(inserts.collect()).with_key(Some(key.clone())))).unwrap();
     for (row, at) in rows.iter().zip(ends) {
         let row = block_on(store.read(&[row.id])).unwrap().remove(0);
         let failure = Failure::new(FailureKind::Engine, "x");
         let phase = Phase::Failed { since: None, at: *at, failure };
         let next = Record { phase, updated_at: *at, ..row.clone() };
-        let step = Change::Step(Box::new(Step { expected: row.revision, next }));
+        let step = Change::Step(Box::new(Step::new(row.revision, next)));
         block_on(store.commit(Batch::per_row(vec![step]))).unwrap();
     }
     key
@@ -293,10 +256,8 @@ fn a_key_goes_with_its_last_row_and_prune_comes_to_an_end() {
     let at = |seconds: i64| Timestamp::from_micros(first.created_at.as_micros() + seconds * 1_000_000);
     let key = closed_under_a_key(&store, &[first.clone(), second.clone()], &[at(10), at(20)]);
     let again = |store: &dyn Store| {
-        let third = Insert {
-            record: Record { decky: DeckyName::parse("third").unwrap(), ..row(3) },
-            overlap: Overlap::Reject,
-        };
+        let record = Record { decky: DeckyName::parse("third").unwrap(), ..row(3) };
+        let third = Insert::new(record, Overlap::Reject);
         let batch = Batch::all_or_none(vec![Change::Insert(Box::new(third))]).with_key(Some(key.clone()));
         block_on(store.commit(batch)).unwrap()
     };
@@ -351,4 +312,33 @@ fn a_reader_reads_and_changes_nothing() {
     }
     let below = path.join("below-a-file");
     assert!(matches!(RedbStore::open(below).unwrap_err(), OpenError::Io { doing: "looking at", .. }));
+}
+
+#[test]
+fn a_damaged_placement_keeps_its_deckys_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = RedbStore::open(&path).unwrap();
+    let at = row(1).created_at;
+    closed_under_a_key(&store, &[row(1), row(2)], &[at, at]);
+    drop(store);
+    let placements: redb::TableDefinition<'_, &str, &[u8]> =
+        redb::TableDefinition::new("decnet-lifecycle/placements");
+    let db =
+        redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::SingleWriter).open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(placements).unwrap().insert(row(1).decky.as_str(), &[2, 0, 0, 0, 0, 7][..]).unwrap();
+    txn.commit().unwrap();
+    db.close().unwrap();
+    let store = RedbStore::open(&path).unwrap();
+    let policy = Retention::closed_before(at.plus(std::time::Duration::from_secs(60)));
+    while block_on(store.prune(&policy)).unwrap().more {}
+    let left: Vec<LifecycleId> =
+        block_on(store.query(&Query::new())).unwrap().records.iter().map(|row| row.id).collect();
+    assert_eq!(left, [row(1).id]);
+    // The other decky goes on, this one says why not.
+    put(&store, 2_000);
+    let again = Insert::new(Record { id: row(9).id, ..row(1) }, Overlap::Reject);
+    let error = block_on(store.commit(Batch::per_row(vec![Change::Insert(Box::new(again))]))).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }

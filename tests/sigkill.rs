@@ -70,13 +70,13 @@ async fn pair(store: &dyn Store, number: u64) {
             key: None,
             revision: Revision::ZERO,
         };
-        Change::Insert(Box::new(Insert { record, overlap: Overlap::Reject }))
+        Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
     });
     let mut rows = commit(store, inserts.into()).await;
     for phase in [Phase::Running { since: at, deadline: at }, Phase::Succeeded { since: at, at }] {
         let step = |row: &Record| {
             let next = Record { phase: phase.clone(), ..row.clone() };
-            Change::Step(Box::new(Step { expected: row.revision, next }))
+            Change::Step(Box::new(Step::new(row.revision, next)))
         };
         rows = commit(store, rows.iter().map(step).collect()).await;
     }

@@ -309,7 +309,7 @@ fn a_handle_tells_what_its_row_is_and_a_transition_what_it_will_be() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let journal = Journal::new(Arc::clone(&store), Arc::new(NullBus));
     let fresh = Record { updated_at: at(1), revision: Revision::ZERO, ..record(phases()[0].clone()) };
-    let insert = Change::Insert(Box::new(Insert { record: fresh.clone(), overlap: Overlap::Reject }));
+    let insert = Change::Insert(Box::new(Insert::new(fresh.clone(), Overlap::Reject)));
     let _ = block_on(store.commit(Batch::all_or_none(vec![insert]))).unwrap();
     let load = || block_on(journal.load(fresh.id)).unwrap().unwrap();
 
@@ -344,7 +344,7 @@ fn a_handle_tells_what_its_row_is_and_a_transition_what_it_will_be() {
     assert!(matches!(any, AnyLifecycle::Succeeded(_)));
 
     let other = Record { id: LifecycleId::from_u128(70), ..fresh };
-    let insert = Change::Insert(Box::new(Insert { record: other.clone(), overlap: Overlap::Reject }));
+    let insert = Change::Insert(Box::new(Insert::new(other.clone(), Overlap::Reject)));
     let _ = block_on(store.commit(Batch::all_or_none(vec![insert]))).unwrap();
     let Some(AnyLifecycle::Pending(row)) = block_on(journal.load(other.id)).unwrap() else {
         panic!("not pending")

@@ -53,7 +53,7 @@ pub fn fill(store: &dyn Store, rows: u64) {
             commit(store, (from..to).map(|number| insert(pending(number, number % deckies))).collect());
         let step = |row: &Record, phase: Phase| {
             let next = Record { phase, ..row.clone() };
-            Change::Step(Box::new(Step { expected: row.revision, next }))
+            Change::Step(Box::new(Step::new(row.revision, next)))
         };
         let running = |row: &Record| Phase::Running { since: row.created_at, deadline: row.created_at };
         let started = commit(store, made.iter().map(|row| step(row, running(row))).collect());

@@ -8,7 +8,9 @@ use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId}
 mod bytes;
 mod compose;
 mod database;
+mod decide;
 mod master;
+mod migrate;
 mod store;
 #[path = "../../tests/toy/mod.rs"]
 mod toy;
@@ -16,7 +18,9 @@ mod wire;
 
 pub use compose::compose;
 pub use database::database;
+pub use decide::decide;
 pub use master::{deltas, strategies};
+pub use migrate::migrate;
 pub use store::store;
 pub use wire::{answer, beat, dispatch};
 
@@ -24,7 +28,7 @@ pub use wire::{answer, beat, dispatch};
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 12] = [
+pub const ALL: [(&str, Body); 14] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
@@ -37,6 +41,8 @@ pub const ALL: [(&str, Body); 12] = [
     ("strategies", strategies),
     ("store", store),
     ("database", database),
+    ("decide", decide),
+    ("migrate", migrate),
 ];
 
 /// Panics that are caught are part of the game; libFuzzer's own hook would end

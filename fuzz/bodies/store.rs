@@ -7,12 +7,12 @@ use futures_lite::future::block_on;
 use super::bytes::Bytes;
 use super::toy::{Fault, Toy};
 
-fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_225_600_000_000).plus(std::time::Duration::from_secs(seconds))
 }
 
 /// A pending row; its number gives its id and its time.
-fn record(number: u64, decky: u64) -> Record {
+pub fn record(number: u64, decky: u64) -> Record {
     Record {
         id: LifecycleId::from_parts(at(number), [7; 10]),
         decky: DeckyName::parse(&format!("decky-{decky}")).unwrap(),
@@ -31,7 +31,7 @@ fn record(number: u64, decky: u64) -> Record {
 
 /// The insert of a row.
 pub fn row(number: u64, decky: u64) -> Change {
-    Change::Insert(Box::new(Insert { record: record(number, decky), overlap: Overlap::Allow }))
+    Change::Insert(Box::new(Insert::new(record(number, decky), Overlap::Allow)))
 }
 
 /// Does the same to a store and to the model, and sees the same.
@@ -81,7 +81,7 @@ fn batch(bytes: &mut Bytes<'_>, model: &Toy, number: u64) -> Batch {
                     let number = if again { number / 2 } else { 8 * number + place as u64 };
                     let overlap = [Overlap::Reject, Overlap::Supersede, Overlap::Allow][bytes.below(3)];
                     let record = record(number, bytes.below(5) as u64);
-                    Change::Insert(Box::new(Insert { record, overlap }))
+                    Change::Insert(Box::new(Insert::new(record, overlap)))
                 }
             }
         })
@@ -96,7 +96,7 @@ fn batch(bytes: &mut Bytes<'_>, model: &Toy, number: u64) -> Batch {
 }
 
 /// Any next record: legal ones mostly.
-fn step(bytes: &mut Bytes<'_>, row: Record, number: u64) -> Step {
+pub fn step(bytes: &mut Bytes<'_>, row: Record, number: u64) -> Step {
     let now = at(8 * number);
     let since = row.running_since();
     let phase = match bytes.below(6) {
@@ -110,7 +110,7 @@ fn step(bytes: &mut Bytes<'_>, row: Record, number: u64) -> Step {
     };
     let expected = if bytes.below(8) == 0 { Revision::new(1) } else { row.revision };
     let updated_at = if bytes.below(16) == 0 { at(0) } else { now.max(row.updated_at) };
-    Step { expected, next: Record { phase, updated_at, ..row } }
+    Step::new(expected, Record { phase, updated_at, ..row })
 }
 
 fn query(bytes: &mut Bytes<'_>) -> Query {

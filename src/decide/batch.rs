@@ -48,7 +48,8 @@ pub enum Change {
     Annotate(Annotate),
     /// A decky that something else brought up is placed from now on. Changes
     /// no row, and so has no revision; a decky that is placed just so already
-    /// stays, one that is placed otherwise is refused.
+    /// stays, one that is placed otherwise is refused, and so is one whose
+    /// standing names a row that isn't there or ended otherwise.
     Place(Box<Placement>),
     /// A decky is not placed any more, whatever of it may run on. Changes no
     /// row; refused while a row of it is open.
@@ -197,8 +198,9 @@ impl Batch {
     }
 
     /// Whether the batch is one that a store may take: it holds at most
-    /// [`Batch::MAX_CHANGES`] changes, and under a key only inserts that stand
-    /// or fall together. Every store asks this first.
+    /// [`Batch::MAX_CHANGES`] changes, under a key only inserts that stand or
+    /// fall together, and places each decky under its own name. Every store
+    /// asks this first.
     ///
     /// # Errors
     /// [`BatchError`] says what to do instead.
@@ -207,6 +209,19 @@ impl Batch {
         if self.changes.len() > Self::MAX_CHANGES {
             let (many, most) = (self.changes.len(), Self::MAX_CHANGES);
             return refused(format!("it holds {many} changes, the bound is {most}; split it"));
+        }
+        for change in &self.changes {
+            let (decky, other) = match change {
+                Change::Insert(insert) => match &insert.aim {
+                    Some(Aim::Up(placed)) => (&insert.record.decky, Some(&placed.config.name)),
+                    _ => continue,
+                },
+                Change::Place(placement) => (&placement.decky, placement.named_otherwise()),
+                _ => continue,
+            };
+            if let Some(other) = other.filter(|other| *other != decky) {
+                return refused(format!("it places {other} as {decky}; a decky goes by its own name"));
+            }
         }
         let inserts = || self.changes.iter().all(|change| matches!(change, Change::Insert(_)));
         if self.key.is_some() && (self.together != Together::AllOrNone || !inserts()) {

@@ -77,11 +77,15 @@ impl Needs {
             }
             Change::Annotate(note) => drop(self.rows.insert(note.id)),
             Change::Place(placement) => {
+                self.rows.extend(placement.rows());
                 self.deckies.insert(placement.decky.clone());
                 self.addresses.extend(placement.possibilities().map(|placed| placed.config.ip));
                 self.homes.extend(placement.possibilities().map(|placed| placed.home.clone()));
             }
-            Change::Forget(decky) => drop(self.deckies.insert(decky.clone())),
+            Change::Forget(decky) => {
+                self.open_of.insert(decky.clone());
+                self.deckies.insert(decky.clone());
+            }
         }
     }
 

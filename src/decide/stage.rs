@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::lifecycle::{
-    DeckyName, Failure, FailureKind, Leaves, LifecycleId, Operation, Phase, Record, Revision,
+    DeckyName, Failure, FailureKind, Leaves, LifecycleId, Operation, Phase, Record, Revision, Status,
 };
-use crate::placement::{Aim, Asked, Placement, clashes};
+use crate::placement::{Aim, Asked, Clash, Placement, Standing, clashes};
 
 use super::batch::{
     Annotate, Batch, BatchError, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together,
@@ -40,16 +40,20 @@ impl<'s> Stage<'s> {
             return Ok(());
         }
         let mut since = Since { writes: self.decision.writes.len(), placements: Vec::new() };
-        let mut clashes = self.clashes(batch);
+        let mut clashes = match batch.together {
+            Together::AllOrNone => self.clashes(&batch.changes),
+            Together::PerRow => BTreeMap::new(),
+        };
         let mut outcomes = Vec::with_capacity(batch.changes.len());
         for change in &batch.changes {
             outcomes.push(match change {
                 Change::Insert(insert) => {
-                    let clash = clashes.remove(&insert.record.decky).filter(|_| insert.aim.is_some());
-                    match clash {
-                        Some(clash) => Outcome::Refused(Refusal::Clash(clash)),
-                        None => self.insert(insert, batch.key.as_ref(), &mut since)?,
+                    if batch.together == Together::PerRow {
+                        clashes = self.clashes(std::slice::from_ref(change));
                     }
+                    let up = matches!(insert.aim, Some(Aim::Up(_)));
+                    let clash = up.then(|| clashes.remove(&insert.record.decky)).flatten();
+                    self.insert(insert, clash, batch.key.as_ref(), &mut since)?
                 }
                 Change::Step(step) => self.step(step, &mut since),
                 Change::Annotate(note) => self.annotate(note),
@@ -82,15 +86,15 @@ impl<'s> Stage<'s> {
         })
     }
 
-    /// What stands in the way of the batch's inserts, by decky. Asked of all at
-    /// once: a network may change with all of its deckies, and an address goes
-    /// from one that is taken down to another.
-    fn clashes(&self, batch: &Batch) -> BTreeMap<DeckyName, Vec<crate::placement::Clash>> {
+    /// What stands in the way of these inserts, by decky. Asked of all at once
+    /// where they stand or fall together: a network may change with all of its
+    /// deckies, and an address goes from one that is taken down to another.
+    fn clashes(&self, changes: &[Change]) -> BTreeMap<DeckyName, Vec<Clash>> {
         let mut asked = Asked::default();
-        for change in &batch.changes {
+        for change in changes {
             if let Change::Insert(insert) = change {
                 match &insert.aim {
-                    Some(Aim::Up(placed)) => drop(asked.up.insert(&insert.record.decky, &**placed)),
+                    Some(Aim::Up(placed)) => asked.up(&insert.record.decky, placed),
                     Some(Aim::Gone) => drop(asked.gone.insert(&insert.record.decky)),
                     None => {}
                 }
@@ -106,6 +110,7 @@ impl<'s> Stage<'s> {
     fn insert(
         &mut self,
         insert: &Insert,
+        clash: Option<Vec<Clash>>,
         claim: Option<&KeyClaim>,
         since: &mut Since,
     ) -> Result<Outcome, BatchError> {
@@ -113,6 +118,9 @@ impl<'s> Stage<'s> {
         if !matches!(record.phase, Phase::Pending { .. }) {
             let what = format!("row {} is inserted as {}, rows start as pending", record.id, record.status());
             return Err(BatchError { what });
+        }
+        if let Some(clash) = clash {
+            return Ok(Outcome::Refused(Refusal::Clash(clash)));
         }
         if self.seen.rows.contains_key(&record.id) {
             return Ok(Outcome::Refused(Refusal::Duplicate(record.id)));
@@ -211,10 +219,11 @@ impl<'s> Stage<'s> {
                 Outcome::Refused(Refusal::PlacedOtherwise(decky))
             };
         }
-        let asked = Asked {
-            up: placement.now().map(|placed| (&decky, &**placed)).into_iter().collect(),
-            ..Asked::default()
-        };
+        if let Some(refusal) = self.ended_otherwise(&placement) {
+            return Outcome::Refused(refusal);
+        }
+        let mut asked = Asked::default();
+        placement.possibilities().for_each(|placed| asked.up(&decky, placed));
         let clashes = clashes(&asked, &self.seen.placements);
         if !clashes.is_empty() {
             return Outcome::Refused(Refusal::Clash(clashes));
@@ -224,16 +233,29 @@ impl<'s> Stage<'s> {
         Outcome::Placed(decky)
     }
 
-    fn forget(&mut self, decky: &DeckyName, since: &mut Since) -> Outcome {
-        let open = self.seen.placements.get(decky).map(|placement| placement.tried.keys().copied().collect());
-        match open {
-            None => Outcome::Placed(decky.clone()),
-            Some(open) if Vec::is_empty(&open) => {
-                self.set_placement(decky, None, since);
-                Outcome::Placed(decky.clone())
-            }
-            Some(open) => Outcome::Refused(Refusal::Busy { decky: decky.clone(), open }),
+    /// Whether the row that a standing names is there, and ended so.
+    fn ended_otherwise(&self, placement: &Placement) -> Option<Refusal> {
+        let (id, status) = match placement.standing {
+            Standing::Up { row: Some(id), .. } => (id, Status::Succeeded),
+            Standing::Unsure { row: id, .. } => (id, Status::Failed),
+            Standing::Up { row: None, .. } | Standing::Nothing => return None,
+        };
+        match self.seen.rows.get(&id) {
+            None => Some(Refusal::Missing(id)),
+            Some(row) if row.decky == placement.decky && row.status() == status => None,
+            Some(row) => Some(Refusal::Conflict(Box::new(row.clone()))),
         }
+    }
+
+    fn forget(&mut self, decky: &DeckyName, since: &mut Since) -> Outcome {
+        let open: Vec<_> = self.seen.open.get(decky).into_iter().flatten().copied().collect();
+        if !open.is_empty() {
+            return Outcome::Refused(Refusal::Busy { decky: decky.clone(), open });
+        }
+        if self.seen.placements.get(decky).is_some() {
+            self.set_placement(decky, None, since);
+        }
+        Outcome::Placed(decky.clone())
     }
 
     /// Writes a row, and what that makes of its decky's placement: `change`
@@ -250,7 +272,7 @@ impl<'s> Stage<'s> {
         let mut placement = known.unwrap_or_else(|| Placement::nothing(new.decky.clone()));
         if change(&mut placement, &new) {
             placement.revision = new.revision;
-            self.set_placement(&new.decky, Some(placement).filter(|placement| !placement.is_empty()), since);
+            self.set_placement(&new.decky, Some(placement), since);
         }
         new
     }
@@ -263,7 +285,9 @@ impl<'s> Stage<'s> {
         new
     }
 
+    /// Sets a placement, or removes it: one that says nothing is none.
     fn set_placement(&mut self, decky: &DeckyName, new: Option<Placement>, since: &mut Since) {
+        let new = new.filter(|placement| !placement.is_empty());
         let old = match new.clone() {
             Some(placement) => self.seen.placements.set(placement),
             None => self.seen.placements.remove(decky),

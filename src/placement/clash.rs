@@ -96,17 +96,35 @@ impl fmt::Display for Clash {
 /// What a request is to make of deckies.
 #[derive(Debug, Default)]
 pub(crate) struct Asked<'a> {
-    /// These shall be up like this.
-    pub(crate) up: BTreeMap<&'a DeckyName, &'a Placed>,
+    /// These shall be up like this, or, where there is more than one, like one
+    /// of these.
+    pub(crate) up: BTreeMap<&'a DeckyName, Vec<&'a Placed>>,
     /// These shall be gone, before any other comes up.
     pub(crate) gone: BTreeSet<&'a DeckyName>,
+}
+
+impl<'a> Asked<'a> {
+    /// Asks for a decky to be up.
+    pub(crate) fn up(&mut self, decky: &'a DeckyName, placed: &'a Placed) {
+        self.up.entry(decky).or_default().push(placed);
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&'a DeckyName, &'a Placed)> {
+        self.up.iter().flat_map(|(decky, all)| all.iter().map(|placed| (*decky, *placed)))
+    }
+
+    /// Whether the decky stays as it is, whatever else is done.
+    fn stays(&self, decky: &DeckyName) -> bool {
+        !self.gone.contains(decky) && !self.up.contains_key(decky)
+    }
 }
 
 /// All that stands in a request's way.
 pub(crate) fn clashes(asked: &Asked<'_>, placements: &Placements) -> Vec<Clash> {
     let mut found = Vec::new();
     let mut sites = BTreeSet::new();
-    for (decky, placed) in &asked.up {
+    among_themselves(asked, &mut found);
+    for (decky, placed) in asked.all() {
         address(asked, placements, decky, placed, &mut found);
         elsewhere(asked, placements, decky, placed, &mut found);
         // Once for all deckies that ask for the same: what is in the way of one
@@ -118,6 +136,40 @@ pub(crate) fn clashes(asked: &Asked<'_>, placements: &Placements) -> Vec<Clash> 
     found
 }
 
+/// A fleet's own rules see to these; a request need not come of a fleet.
+fn among_themselves(asked: &Asked<'_>, found: &mut Vec<Clash>) {
+    let mut addresses = BTreeMap::new();
+    let mut homes = BTreeMap::new();
+    for (decky, placed) in asked.all() {
+        let ip = placed.config.ip;
+        let holder = *addresses.entry(ip).or_insert(decky);
+        if holder != decky {
+            found.push(Clash::Address { decky: decky.clone(), ip, holder: holder.clone() });
+        }
+        let (stays, first) = *homes.entry(&placed.home).or_insert((decky, placed));
+        if stays != decky && first.network != placed.network {
+            found.push(Clash::Network {
+                decky: decky.clone(),
+                home: placed.home.clone(),
+                asked: Box::new(placed.network.clone()),
+                there: Box::new(first.network.clone()),
+                stays: stays.clone(),
+            });
+        }
+        if let (Some(there), Some(wanted)) = (&first.engine, &placed.engine)
+            && stays != decky
+            && there != wanted
+        {
+            found.push(Clash::Engine {
+                decky: decky.clone(),
+                asked: wanted.clone(),
+                there: there.clone(),
+                runs: stays.clone(),
+            });
+        }
+    }
+}
+
 fn address(
     asked: &Asked<'_>,
     placements: &Placements,
@@ -126,12 +178,9 @@ fn address(
     found: &mut Vec<Clash>,
 ) {
     let ip = placed.config.ip;
-    // Deckies of the same request change their addresses together; that those
-    // differ is the fleet's own rule.
-    let holder = placements
-        .having(ip)
-        .map(|other| &other.decky)
-        .find(|other| *other != decky && !asked.gone.contains(other) && !asked.up.contains_key(other));
+    // Deckies of the same request change their addresses together.
+    let holder =
+        placements.having(ip).map(|other| &other.decky).find(|other| *other != decky && asked.stays(other));
     if let Some(holder) = holder {
         found.push(Clash::Address { decky: decky.clone(), ip, holder: holder.clone() });
     }
@@ -162,7 +211,7 @@ fn site(
         // A network changes with all of its deckies or not at all; an engine
         // hands over nothing.
         if *network != placed.network {
-            let stays = names.iter().find(|name| !asked.gone.contains(name) && !asked.up.contains_key(name));
+            let stays = names.iter().find(|name| asked.stays(name));
             if let Some(stays) = stays {
                 found.push(Clash::Network {
                     decky: decky.clone(),

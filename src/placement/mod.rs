@@ -304,6 +304,11 @@ impl Placement {
         standing.iter().chain(tried)
     }
 
+    /// The name of a possibility that is another decky's.
+    pub(crate) fn named_otherwise(&self) -> Option<&DeckyName> {
+        self.possibilities().map(|placed| &placed.config.name).find(|name| **name != self.decky)
+    }
+
     /// What is there or may be there, without what open rows are to bring.
     pub fn standing_possibilities(&self) -> &[Arc<Placed>] {
         match &self.standing {

@@ -171,10 +171,8 @@ pub(crate) fn plan(
         }
     }
     plan.steps.sort_by(|a, b| a.decky().cmp(b.decky()));
-    let asked = Asked {
-        up: plan.up.iter().map(|(decky, placed)| (decky, &**placed)).collect(),
-        gone: plan.gone.keys().collect(),
-    };
+    let mut asked = Asked { gone: plan.gone.keys().collect(), ..Asked::default() };
+    plan.up.iter().for_each(|(decky, placed)| asked.up(decky, placed));
     plan.clashes = clashes(&asked, placements);
     plan
 }

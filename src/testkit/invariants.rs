@@ -5,6 +5,7 @@ use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Revision, Stat
 use crate::store::{Entry, Feed, Query, Store, StoreError};
 
 use super::Witness;
+use super::placed::{PlacementsSeen, Standings};
 
 /// What must hold of a store after every step, checked from outside.
 ///
@@ -17,7 +18,13 @@ use super::Witness;
 /// - a row says what the feed last said of it, and open rows don't vanish;
 /// - one open row for each decky, or a teardown and the deploy that it makes
 ///   room for;
-/// - open, due, by decky and by id: every way to a row agrees with the rows.
+/// - open, due, by decky and by id: every way to a row agrees with the rows;
+/// - a placement names only rows that there are: what is up, one that
+///   succeeded, what is unsure, one that failed, what is tried, open ones;
+/// - each address belongs to one decky, or to one that is being taken down and
+///   its heir;
+/// - a row and what it made of its decky are one change, and all ways to a
+///   placement agree.
 ///
 /// With a [`Witness`] also what went in and out of the store: see there.
 ///
@@ -35,6 +42,8 @@ pub struct Invariants {
     last: BTreeMap<LifecycleId, Entry>,
     closed: BTreeMap<LifecycleId, Record>,
     overlaps: bool,
+    shared_addresses: bool,
+    placements: PlacementsSeen,
     witness: Option<Arc<Witness>>,
 }
 
@@ -52,10 +61,11 @@ impl From<StoreError> for Breach {
 macro_rules! hold {
     ($holds:expr, $($what:tt)+) => {
         if !$holds {
-            return Err(Breach(format!($($what)+)));
+            return Err($crate::testkit::Breach(format!($($what)+)));
         }
     };
 }
+pub(super) use hold;
 
 impl Invariants {
     /// Of a store that is looked at for the first time. Nothing may have been
@@ -70,6 +80,14 @@ impl Invariants {
     #[must_use]
     pub const fn allowing_overlap(mut self) -> Self {
         self.overlaps = true;
+        self
+    }
+
+    /// Lets two deckies stand on one address: for stores whose callers let
+    /// deckies of one batch exchange addresses, and then end them one by one.
+    #[must_use]
+    pub const fn allowing_shared_addresses(mut self) -> Self {
+        self.shared_addresses = true;
         self
     }
 
@@ -89,6 +107,8 @@ impl Invariants {
         let rows = all(store, &Query::new()).await?;
         self.check_rows(&rows)?;
         check_indexes(store, &rows).await?;
+        let standing = Standings { rows: &rows, steps: &steps, share: self.shared_addresses };
+        self.placements.check(store, &standing).await?;
         if let Some(witness) = &self.witness {
             for entry in &steps {
                 if entry.status == Status::Succeeded {

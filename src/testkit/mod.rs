@@ -12,6 +12,7 @@ pub mod conformance;
 mod engine;
 mod faulty;
 mod invariants;
+mod placed;
 #[cfg(feature = "redb")]
 pub mod sim;
 mod witness;
@@ -23,13 +24,14 @@ pub use faulty::{FaultyStore, StoreFault};
 pub use invariants::{Breach, Invariants};
 pub use witness::Witness;
 
-/// The row that these bytes are in a redb store's file; for fuzzing.
+/// The row that these bytes are in a redb store's file, under a checksum that
+/// is right; for fuzzing.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`](crate::StoreError) if they aren't one.
 #[cfg(feature = "redb")]
 pub fn decode_stored_row(id: crate::LifecycleId, bytes: &[u8]) -> Result<crate::Record, crate::StoreError> {
-    crate::store::redb::unseal_row(id.as_u128(), bytes)
+    crate::store::redb::row_of_form(id, bytes)
 }
 
 /// Why an agent refused, as its answer's body says it; for fuzzing.
@@ -39,11 +41,12 @@ pub fn refusal_reason(status: u16, body: &[u8]) -> String {
     crate::agent::https::reason(status, body)
 }
 
-/// The bytes that a row is in a redb store's file; for fuzzing.
+/// The bytes that a row is in a redb store's file, without their checksum; for
+/// fuzzing.
 ///
 /// # Errors
 /// [`StoreError`](crate::StoreError) if it can't be encoded.
 #[cfg(feature = "redb")]
 pub fn encode_stored_row(record: &crate::Record) -> Result<Vec<u8>, crate::StoreError> {
-    crate::store::redb::seal_row(record)
+    crate::store::redb::form_of_row(record)
 }

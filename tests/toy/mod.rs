@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use decnet_lifecycle::placement::Aim;
 use decnet_lifecycle::*;
+
+use placing::{End, Wish};
+
+mod placing;
 
 /// What is wrong with a toy store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,29 @@ pub enum Fault {
     LostUpdates,
     CutsLongTexts,
     NoBound,
+    NotesNothing,
+    NeverBegins,
+    SuccessChangesNothing,
+    UpNamesNoRow,
+    FailedIsAsTried,
+    LostIsAsBefore,
+    UnsureFreesItsAddress,
+    TornDownStays,
+    SupersededIsUnsure,
+    SupersededIsAsBefore,
+    SharesAddresses,
+    PlacesTwice,
+    SplitsNetworks,
+    MixesEngines,
+    MoveIsBusy,
+    PlaceOverwrites,
+    PlacesForUnknownRows,
+    ForgetsTheBusy,
+    AtForgetsTheUnsure,
+    PlacementsUnsorted,
+    RefusedChangesPlacements,
+    PruneTakesPlacedRows,
+    EffectWithoutRevision,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,10 +73,20 @@ struct Lists {
     rows: Vec<Record>,
     feed: Vec<Entry>,
     keys: BTreeMap<RequestKey, ([u8; 32], Vec<LifecycleId>)>,
+    placements: Vec<Placement>,
     head: u64,
     oldest: u64,
     /// The deadlines as a careless index would have them.
     first_deadlines: BTreeMap<LifecycleId, Timestamp>,
+}
+
+/// What a batch is, to each of its changes.
+struct Asked<'b> {
+    key: Option<RequestKey>,
+    together: bool,
+    wishes: Vec<Wish<'b>>,
+    before: Vec<Placement>,
+    head: u64,
 }
 
 #[derive(Debug)]
@@ -62,39 +100,65 @@ impl Toy {
         Self { fault, lists: Mutex::new(Lists { oldest: 1, ..Lists::default() }) }
     }
 
+    /// Becomes another store without its placements.
+    #[allow(dead_code, reason = "not every user of this file plants faults")]
+    pub async fn without_placements(&self, other: &dyn Store) {
+        let all = Query::new().limit(Query::MAX_LIMIT);
+        let rows = other.query(&all).await.unwrap().records;
+        let Feed::Entries { entries, head } = other.changes(Revision::ZERO, usize::MAX).await.unwrap() else {
+            panic!("compacted");
+        };
+        *self.lists() = Lists { rows, feed: entries, head: head.get(), oldest: 1, ..Lists::default() };
+    }
+
     fn lists(&self) -> MutexGuard<'_, Lists> {
         self.lists.lock().unwrap()
     }
 
-    fn change(
-        &self,
-        lists: &mut Lists,
-        change: &Change,
-        key: Option<RequestKey>,
-    ) -> Result<Outcome, StoreError> {
+    fn change(&self, lists: &mut Lists, change: &Change, batch: &Asked<'_>) -> Result<Outcome, StoreError> {
         match change {
-            Change::Insert(insert) => self.insert(lists, insert, key),
+            Change::Insert(insert) => self.insert(lists, insert, batch),
             Change::Step(step) => Ok(self.step(lists, step)),
             Change::Annotate(note) => Ok(self.annotate(lists, note)),
+            Change::Place(placement) => Ok(self.place(lists, placement)),
+            Change::Forget(decky) => Ok(self.forget(lists, decky)),
             other => panic!("a change the toy does not know: {other:?}"),
         }
     }
 
-    fn insert(
-        &self,
-        lists: &mut Lists,
-        insert: &Insert,
-        key: Option<RequestKey>,
-    ) -> Result<Outcome, StoreError> {
-        let record = Record { cancel_requested_at: None, key, ..insert.record.clone() };
+    fn insert(&self, lists: &mut Lists, insert: &Insert, batch: &Asked<'_>) -> Result<Outcome, StoreError> {
+        let record = Record { cancel_requested_at: None, key: batch.key.clone(), ..insert.record.clone() };
         if record.status() != Status::Pending {
             return Err(StoreError::Refused { what: "a row starts as pending".into() });
+        }
+        if let Some(aim) = &insert.aim
+            && let Aim::Up(wanted) = aim
+        {
+            let (before, wishes) = match batch.together {
+                true => (&batch.before, batch.wishes.clone()),
+                false => (&lists.placements, vec![(&record.decky, aim)]),
+            };
+            let clashes = placing::in_the_way(self.fault, before, &wishes, &record.decky, wanted);
+            if !clashes.is_empty() {
+                return Ok(Outcome::Refused(Refusal::Clash(clashes)));
+            }
         }
         if lists.rows.iter().any(|row| row.id == record.id) {
             return Ok(Outcome::Refused(Refusal::Duplicate(record.id)));
         }
         let open: Vec<Record> =
             lists.rows.iter().filter(|row| row.is_open() && row.decky == record.decky).cloned().collect();
+        // The teardown of the same batch comes first: together they move it.
+        let first = |row: &Record| {
+            row.operation == Operation::Teardown
+                && record.operation == Operation::Deploy
+                && row.revision.get() > batch.head
+                && self.fault != Fault::MoveIsBusy
+        };
+        let open: Vec<Record> = match insert.overlap {
+            Overlap::Allow => vec![],
+            _ => open.into_iter().filter(|row| !first(row)).collect(),
+        };
         let mut superseded = Vec::new();
         match insert.overlap {
             Overlap::Reject if !open.is_empty() && self.fault != Fault::SecondOpenRow => {
@@ -111,12 +175,23 @@ impl Toy {
                         format!("a newer {} of this decky took over ({})", record.operation, record.id);
                     let failure = Failure::new(FailureKind::Superseded, &text);
                     let phase = Phase::Failed { since: old.running_since(), at, failure };
-                    superseded.push(self.put(lists, Record { phase, updated_at: at, ..old }));
+                    let unsure = match self.fault {
+                        Fault::SupersededIsUnsure => true,
+                        Fault::SupersededIsAsBefore => false,
+                        _ => old.status() == Status::Running,
+                    };
+                    let row = self.put(lists, Record { phase, updated_at: at, ..old });
+                    let end = if unsure { End::Unsure } else { End::AsBefore };
+                    placing::end(self.fault, &mut lists.placements, &row, end);
+                    superseded.push(row);
                 }
             }
             _ => {}
         }
         let record = Box::new(self.put(lists, record));
+        if let Some(aim) = insert.aim.as_ref().filter(|_| self.fault != Fault::NotesNothing) {
+            placing::note(&mut lists.placements, &record, aim);
+        }
         Ok(Outcome::Applied { record, superseded })
     }
 
@@ -132,7 +207,86 @@ impl Toy {
             return Outcome::Refused(Refusal::Conflict(Box::new(now)));
         }
         let record = Box::new(self.put(lists, step.next.clone()));
+        let placements = &mut lists.placements;
+        let ran = record.running_since().is_some();
+        let end = match record.status() {
+            Status::Pending => None,
+            Status::Running => {
+                if self.fault != Fault::NeverBegins {
+                    placing::begin(placements, &record);
+                }
+                None
+            }
+            Status::Succeeded if self.fault == Fault::TornDownStays => {
+                (record.operation != Operation::Teardown).then_some(End::AsTried).or(Some(End::AsBefore))
+            }
+            Status::Succeeded => Some(End::AsTried),
+            Status::Failed if ran && step.leaves != Leaves::AsBefore => match self.fault {
+                Fault::LostIsAsBefore => Some(End::AsBefore),
+                _ => Some(End::Unsure),
+            },
+            Status::Failed if self.fault == Fault::FailedIsAsTried => Some(End::AsTried),
+            Status::Failed => Some(End::AsBefore),
+        };
+        if let Some(end) = end {
+            placing::end(self.fault, placements, &record, end);
+        }
         Outcome::Applied { record, superseded: Vec::new() }
+    }
+
+    fn place(&self, lists: &mut Lists, placement: &Placement) -> Outcome {
+        let decky = placement.decky.clone();
+        let mut placement = placement.clone();
+        placement.tried.clear();
+        placement.revision = Revision::new(lists.head);
+        if let Some(known) = lists.placements.iter().find(|known| known.decky == decky)
+            && self.fault != Fault::PlaceOverwrites
+        {
+            return match known.standing == placement.standing {
+                true => Outcome::Placed(decky),
+                false => Outcome::Refused(Refusal::PlacedOtherwise(decky)),
+            };
+        }
+        let (row, status, wanted) = match &placement.standing {
+            Standing::Nothing => return Outcome::Placed(decky),
+            Standing::Up { placed, row } => (*row, Status::Succeeded, vec![placed.clone()]),
+            Standing::Unsure { perhaps, row } => (Some(*row), Status::Failed, perhaps.clone()),
+        };
+        if let Some(row) = row
+            && self.fault != Fault::PlacesForUnknownRows
+        {
+            match lists.rows.iter().find(|known| known.id == row) {
+                None => return Outcome::Refused(Refusal::Missing(row)),
+                Some(known) if known.status() != status || known.decky != decky => {
+                    return Outcome::Refused(Refusal::Conflict(Box::new(known.clone())));
+                }
+                Some(_) => {}
+            }
+        }
+        let aims: Vec<Aim> = wanted.into_iter().map(Aim::Up).collect();
+        let wishes: Vec<Wish<'_>> = aims.iter().map(|aim| (&decky, aim)).collect();
+        let mut clashes = Vec::new();
+        for aim in &aims {
+            let Aim::Up(wanted) = aim else { continue };
+            clashes.extend(placing::in_the_way(self.fault, &lists.placements, &wishes, &decky, wanted));
+        }
+        if !clashes.is_empty() {
+            return Outcome::Refused(Refusal::Clash(clashes));
+        }
+        lists.placements.retain(|known| known.decky != decky);
+        lists.placements.push(placement);
+        Outcome::Placed(decky)
+    }
+
+    fn forget(&self, lists: &mut Lists, decky: &DeckyName) -> Outcome {
+        let mut open: Vec<LifecycleId> =
+            lists.rows.iter().filter(|row| row.is_open() && row.decky == *decky).map(|row| row.id).collect();
+        open.sort_unstable();
+        if !open.is_empty() && self.fault != Fault::ForgetsTheBusy {
+            return Outcome::Refused(Refusal::Busy { decky: decky.clone(), open });
+        }
+        lists.placements.retain(|placement| placement.decky != *decky);
+        Outcome::Placed(decky.clone())
     }
 
     fn annotate(&self, lists: &mut Lists, note: &Annotate) -> Outcome {
@@ -183,16 +337,23 @@ impl Toy {
             && let Some((hash, ids)) = lists.keys.get(&claim.key)
         {
             let same = *hash == claim.hash || self.fault == Fault::KeysIgnoreTheRequest;
-            return Ok(if same && ids.len() == batch.changes.len() {
+            return Ok(if same {
                 ids.iter().map(|id| Outcome::Repeated(*id)).collect()
             } else {
-                vec![Outcome::Refused(Refusal::KeyTaken(claim.key.clone())); batch.changes.len()]
+                vec![Outcome::Refused(Refusal::KeyTaken(claim.key.clone())); batch.changes.len().max(1)]
             });
         }
         let before = lists.clone();
         let mut outcomes = Vec::new();
+        let asked = Asked {
+            key: batch.key.as_ref().map(|claim| claim.key.clone()),
+            together: batch.together == Together::AllOrNone,
+            wishes: placing::wishes(&batch.changes),
+            before: before.placements.clone(),
+            head: before.head,
+        };
         for change in &batch.changes {
-            match self.change(lists, change, batch.key.as_ref().map(|claim| claim.key.clone())) {
+            match self.change(lists, change, &asked) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     *lists = before;
@@ -203,10 +364,13 @@ impl Toy {
         let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
         let together = batch.together == Together::AllOrNone || self.fault == Fault::OneRefusedRefusesAll;
         if refused && together && self.fault != Fault::TornBatch {
-            let head = lists.head;
+            let (head, placements) = (lists.head, lists.placements.clone());
             *lists = before;
             if self.fault == Fault::RefusedUsesRevisions {
                 lists.head = head;
+            }
+            if self.fault == Fault::RefusedChangesPlacements {
+                lists.placements = placements;
             }
             for outcome in &mut outcomes {
                 if !matches!(outcome, Outcome::Refused(_)) {
@@ -215,7 +379,9 @@ impl Toy {
             }
             return Ok(outcomes);
         }
-        if let Some(claim) = &batch.key {
+        if let Some(claim) = &batch.key
+            && !batch.changes.is_empty()
+        {
             let inserted = batch.changes.iter().filter_map(|change| match change {
                 Change::Insert(insert) => Some(insert.record.id),
                 _ => None,
@@ -236,7 +402,8 @@ impl Store for Toy {
             Fault::HalfABatchIfDropped => {
                 let mut outcomes = Vec::new();
                 for change in &batch.changes {
-                    let one = Batch { changes: vec![change.clone()], ..batch.clone() };
+                    let mut one = batch.clone();
+                    one.changes = vec![change.clone()];
                     outcomes.append(&mut self.commit_whole(&mut self.lists(), &one)?);
                     futures_lite::future::yield_now().await;
                 }
@@ -291,7 +458,7 @@ impl Store for Toy {
         let records: Vec<Record> = matching.by_ref().take(query.page_size()).collect();
         let more = matching.next().is_some();
         let next = records.last().filter(|_| more).map(|last| query.cursor_at(last));
-        Ok(Page { records, next })
+        Ok(Page { records, next, damaged: Vec::new() })
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
@@ -308,11 +475,37 @@ impl Store for Toy {
         Ok(Feed::Entries { entries, head: Revision::new(lists.head) })
     }
 
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        let lists = self.lists();
+        let mut found: Vec<Placement> = Vec::new();
+        for placement in &lists.placements {
+            let unsure = matches!(placement.standing, Standing::Unsure { .. });
+            let at = matches!(query, PlacementQuery::At(_));
+            if self.fault == Fault::AtForgetsTheUnsure && unsure && at {
+                continue;
+            }
+            if query.matches(placement) {
+                found.push(placement.clone());
+            }
+        }
+        if self.fault == Fault::PlacementsUnsorted {
+            found.sort_by(|a, b| b.decky.cmp(&a.decky));
+        } else {
+            found.sort_by(|a, b| a.decky.cmp(&b.decky));
+        }
+        Ok(found)
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let mut lists = self.lists();
+        let named: Vec<LifecycleId> = match self.fault {
+            Fault::PruneTakesPlacedRows => vec![],
+            _ => lists.placements.iter().flat_map(Placement::rows).collect(),
+        };
         let mut ids: Vec<LifecycleId> = lists
             .rows
             .iter()
+            .filter(|row| !named.contains(&row.id))
             .filter(|row| match row.completed_at() {
                 Some(at) => at < policy.closed_before,
                 None => self.fault == Fault::PruneTakesOpenRows && row.created_at < policy.closed_before,

@@ -244,7 +244,8 @@ fn write_placements(
     Ok(())
 }
 
-fn homes(placement: Option<&Placement>) -> Vec<String> {
+/// The keys of the homes where a decky is, may be, or is to be.
+pub(super) fn homes(placement: Option<&Placement>) -> Vec<String> {
     let mut homes: Vec<String> =
         placement.into_iter().flat_map(Placement::possibilities).map(|placed| placed.home.key()).collect();
     homes.sort_unstable();

@@ -92,7 +92,7 @@ const fn at(base: Timestamp, after: i64) -> Timestamp {
     Timestamp::from_micros(base.as_micros().wrapping_add(after))
 }
 
-pub(crate) fn seal_row(row: &Record) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal_row(row: &Record) -> Result<Vec<u8>, StoreError> {
     let base = row.created_at;
     let phase = match &row.phase {
         Phase::Pending { deadline } => PhaseForm::Pending { deadline_after: after(base, *deadline) },
@@ -126,11 +126,24 @@ pub(crate) fn seal_row(row: &Record) -> Result<Vec<u8>, StoreError> {
     seal(Kind::Row, &row.id.as_u128().to_be_bytes(), &form)
 }
 
-pub(crate) fn unseal_row(id: u128, bytes: &[u8]) -> Result<Record, StoreError> {
+pub(super) fn unseal_row(id: u128, bytes: &[u8]) -> Result<Record, StoreError> {
     let shown = LifecycleId::from_u128(id);
     let form: RowForm = unseal(Kind::Row, &id.to_be_bytes(), &shown, bytes)?;
     row_of(shown, form)
         .ok_or_else(|| StoreError::Corrupt { what: format!("table rows, key {shown}: it is no row") })
+}
+
+/// The row of a form, whatever its checksum.
+#[cfg(feature = "testkit")]
+pub(crate) fn row_of_form(id: LifecycleId, form: &[u8]) -> Result<Record, StoreError> {
+    let id = id.as_u128();
+    unseal_row(id, &super::tables::seal_form(Kind::Row, &id.to_be_bytes(), form))
+}
+
+/// The form of a row, without its checksum.
+#[cfg(feature = "testkit")]
+pub(crate) fn form_of_row(row: &Record) -> Result<Vec<u8>, StoreError> {
+    Ok(super::tables::form_of(&seal_row(row)?).to_vec())
 }
 
 fn row_of(id: LifecycleId, form: RowForm) -> Option<Record> {

@@ -19,6 +19,7 @@ use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreEr
 
 mod core;
 mod events;
+mod examine;
 mod forms;
 mod migrate;
 mod open;
@@ -29,7 +30,7 @@ mod tables;
 mod writer;
 
 #[cfg(feature = "testkit")]
-pub(crate) use forms::{seal_row, unseal_row};
+pub(crate) use forms::{form_of_row, row_of_form};
 pub use open::OpenError;
 
 use writer::{Command, Held, Reopen, Reply, SharedDatabase, Writer, closed};

@@ -14,7 +14,7 @@ use super::tables::{
     BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, PLACEMENTS,
     ROWS, SCHEMA,
 };
-use super::{migrate, schema1};
+use super::{examine, migrate, schema1};
 
 /// What every redb file starts with.
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -103,10 +103,32 @@ pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
         Err(Refused::Redb(DatabaseError::RepairAborted)) => {}
         Err(refused) => return Err(refused.explain(path)),
     }
-    let db = guarded(path, || builder().open(path)).map_err(|refused| refused.explain(path))?;
+    let db = match guarded(path, || builder().set_check_integrity_on_open(true).open(path)) {
+        Err(Refused::Panicked | Refused::Redb(DatabaseError::Storage(StorageError::Corrupted(_)))) => {
+            open_damaged(path)?
+        }
+        opened => opened.map_err(|refused| refused.explain(path))?,
+    };
     up_to_date(path, &db)?;
     if let Err(error) = name_holder(path) {
         log::debug!(target: "decnet_lifecycle::store", error:% = error; "could not say who holds the store");
+    }
+    Ok(db)
+}
+
+/// Opens a file that something else than redb has changed, if what is damaged
+/// are values, each of which is in its own way only.
+fn open_damaged(path: &Path) -> Result<Database, OpenError> {
+    let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
+    let db = guarded(path, || builder().open(path)).map_err(|refused| refused.explain(path))?;
+    if check_schema(path, &db)? == SCHEMA {
+        match catch_unwind(AssertUnwindSafe(|| examine::examine(&db))) {
+            Ok(Ok(values)) => {
+                log::error!(target: "decnet_lifecycle::store", values = values; "the store is damaged; what can't be read is left out, restore it from a backup");
+            }
+            Ok(Err(error)) => return Err(damaged(error.to_string())),
+            Err(_) => return Err(damaged("redb panicked while it was looked through".to_owned())),
+        }
     }
     Ok(db)
 }

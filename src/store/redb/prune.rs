@@ -25,7 +25,7 @@ pub(super) fn prune(db: &Database, policy: &Retention) -> Result<Pruned, StoreEr
         let mut by_decky = txn.open_table(BY_DECKY).map_err(not_begun)?;
         let mut keys = txn.open_table(KEYS).map_err(not_begun)?;
         let (entries, oldest) = compact(&txn, &rows, policy)?;
-        let Closed { old, waits } = closed_before(&rows, &placed(&txn)?, oldest, policy)?;
+        let Closed { old, waits } = closed_before(&rows, &named(&txn)?, oldest, policy)?;
         for row in &old {
             rows.remove(row.id.as_u128()).map_err(not_written)?;
             by_decky.remove((row.decky.as_str(), row.id.as_u128())).map_err(not_written)?;
@@ -52,16 +52,28 @@ pub(super) fn prune(db: &Database, policy: &Retention) -> Result<Pruned, StoreEr
     Ok(pruned)
 }
 
-/// The rows that placements name: they stay.
-fn placed(txn: &WriteTransaction) -> Result<BTreeSet<LifecycleId>, StoreError> {
+/// What placements hold back.
+#[derive(Default)]
+struct Named {
+    rows: BTreeSet<LifecycleId>,
+    /// Deckies whose placements can't be read: they may name any row of theirs.
+    deckies: BTreeSet<String>,
+}
+
+impl Named {
+    fn holds(&self, row: &Record) -> bool {
+        self.rows.contains(&row.id) || self.deckies.contains(row.decky.as_str())
+    }
+}
+
+fn named(txn: &WriteTransaction) -> Result<Named, StoreError> {
     let placements = txn.open_table(PLACEMENTS).map_err(not_begun)?;
-    let mut named = BTreeSet::new();
+    let mut named = Named::default();
     for entry in placements.iter().map_err(not_written)? {
         let (decky, bytes) = entry.map_err(not_written)?;
-        // One that can't be read may name any row of its decky: those stay as
-        // long as it is not mended, which the row's own look-up sees to.
-        if let Ok(placement) = unseal_placement(decky.value(), bytes.value()) {
-            named.extend(placement.rows());
+        match unseal_placement(decky.value(), bytes.value()) {
+            Ok(placement) => named.rows.extend(placement.rows()),
+            Err(_) => drop(named.deckies.insert(decky.value().to_owned())),
         }
     }
     Ok(named)
@@ -79,7 +91,7 @@ struct Closed {
 /// save for a day of grace for clocks that stepped.
 fn closed_before(
     rows: &RowsTable<'_>,
-    placed: &BTreeSet<LifecycleId>,
+    named: &Named,
     oldest: u64,
     policy: &Retention,
 ) -> Result<Closed, StoreError> {
@@ -94,7 +106,7 @@ fn closed_before(
         // A damaged row stays: what it is can't be said.
         let Ok(row) = unseal_row(id.value(), bytes.value()) else { continue };
         let is_old = row.completed_at().is_some_and(|at| at < policy.closed_before);
-        if !is_old || placed.contains(&row.id) {
+        if !is_old || named.holds(&row) {
             continue;
         }
         if row.revision.get() < oldest {

@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
 use crate::lifecycle::{LifecycleId, Record, Revision};
 use crate::placement::{Home, Placement};
-use crate::store::{Feed, Page, PlacementQuery, Query, StoreError};
+use crate::store::{Entry, Feed, Page, PlacementQuery, Query, StoreError};
 
 use super::events::unseal_event;
 use super::forms::{unseal_placement, unseal_row};
@@ -157,17 +157,38 @@ pub(super) fn changes(db: &impl ReadableDatabase, after: Revision, limit: usize)
     }
     let feed = txn.open_table(FEED).map_err(unreadable)?;
     let rows = txn.open_table(ROWS).map_err(unreadable)?;
-    let mut entries = Vec::new();
-    for entry in feed.range(after.next().get()..).map_err(unreadable)?.take(limit) {
-        let (revision, bytes) = entry.map_err(unreadable)?;
-        let event = unseal_event(revision.value(), bytes.value())?;
-        let Some(row) = rows.get(event.id.as_u128()).map_err(unreadable)? else {
-            let what = format!("table feed, key {}: row {} is not there", revision.value(), event.id);
-            return Err(StoreError::Corrupt { what });
-        };
-        entries.push(event.entry(&unseal_row(event.id.as_u128(), row.value())?));
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut next = after.next();
+    for found in feed.range(next.get()..).map_err(unreadable)?.take(limit) {
+        let (revision, bytes) = found.map_err(unreadable)?;
+        match entry(&rows, revision.value(), bytes.value()) {
+            Ok(entry) => entries.push(entry),
+            // One that is damaged can't be told; those before and after it can.
+            Err(StoreError::Corrupt { what }) if entries.is_empty() => {
+                log::error!(target: "decnet_lifecycle::store", what:% = what; "a change can't be told");
+                return Ok(Feed::Compacted { oldest: next.next() });
+            }
+            Err(StoreError::Corrupt { .. }) => break,
+            Err(error) => return Err(error),
+        }
+        next = next.next();
     }
     Ok(Feed::Entries { entries, head: head(&meta)? })
+}
+
+fn entry(
+    rows: &impl ReadableTable<u128, &'static [u8]>,
+    revision: u64,
+    bytes: &[u8],
+) -> Result<Entry, StoreError> {
+    let event = unseal_event(revision, bytes)?;
+    match rows.get(event.id.as_u128()).map_err(unreadable)? {
+        Some(row) => Ok(event.entry(&unseal_row(event.id.as_u128(), row.value())?)),
+        None => {
+            let what = format!("table feed, key {revision}: row {} is not there", event.id);
+            Err(StoreError::Corrupt { what })
+        }
+    }
 }
 
 pub(super) fn placements(

@@ -21,6 +21,7 @@ macro_rules! ensure {
     };
 }
 
+mod placements;
 mod reading;
 mod rows;
 mod writing;
@@ -84,6 +85,20 @@ const CASES: &[(&str, Case)] = &[
     ("concurrent submitters get one revision each", |f| Box::pin(writing::concurrent(f))),
     ("a dropped future lands wholly or not at all", |f| Box::pin(writing::dropped(f))),
     ("values at their bounds come back whole", |f| Box::pin(writing::bounds(f))),
+    ("a row notes what it is to bring about, and that it was begun", |f| Box::pin(placements::noted(f))),
+    ("what succeeded is as tried, and names its row", |f| Box::pin(placements::succeeds(f))),
+    ("what failed for certain leaves all as it was", |f| Box::pin(placements::fails(f))),
+    ("what nobody knows the end of leaves its decky unsure", |f| Box::pin(placements::unknown(f))),
+    ("what was superseded leaves its decky unsure once it ran", |f| Box::pin(placements::superseded(f))),
+    ("a clash refuses a request whole", |f| Box::pin(placements::clashes(f))),
+    ("a network changes with all of its deckies or not at all", |f| Box::pin(placements::network(f))),
+    ("a decky moves in one batch", |f| Box::pin(placements::moves(f))),
+    ("deckies are taken over and forgotten without a row", |f| Box::pin(placements::taken_over(f))),
+    ("placements are found all, by decky, and by home", |f| Box::pin(placements::found(f))),
+    ("a refused batch leaves placements as they were", |f| Box::pin(placements::undone(f))),
+    ("prune leaves rows that placements name", |f| Box::pin(placements::pruned(f))),
+    ("a row and its effect share a revision", |f| Box::pin(placements::revisions(f))),
+    ("placements are there after reopening", |f| Box::pin(placements::reopens(f))),
 ];
 
 /// Runs every case, each on an empty store, and gives all violations.
