@@ -119,7 +119,8 @@ pub use journal::{CommitError, Journal};
 pub use lifecycle::{
     AnyLifecycle, Closed, DeckyName, Failed, Failure, FailureKind, HostId, Lifecycle, LifecycleId,
     MasterName, NameError, Operation, Owner, ParseIdError, ParseTimestampError, Pending, Phase, Record,
-    RequestKey, Revision, Running, ServiceName, State, Status, Succeeded, Timestamp, Transition,
+    RequestKey, Revision, Running, Secrets, ServiceName, State, Status, Succeeded, Timestamp, Transition,
+    text,
 };
 pub use runner::{
     AcceptError, Accepted, BuildError, Cancelled, Counters, DeployRequest, Explanation, HistoryStep,

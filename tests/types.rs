@@ -208,7 +208,7 @@ fn a_failure_is_safe_to_show_whatever_it_was_made_of() {
     let shown = |message: &str| Failure::new(FailureKind::Reported, message).to_string();
     assert_eq!(
         shown("a\u{1b}[31mb\u{7}\r\n\tc\u{202e}d\u{200b}\u{feff}\u{61c}\u{2066}"),
-        "Reported: a[31mb\n\tcd"
+        "Reported: a[31mb\\n cd"
     );
     assert_eq!(shown("  padded \n"), "Reported: padded");
     let long = Failure::new(FailureKind::MasterRestarted, &"é".repeat(9_000));
@@ -227,15 +227,15 @@ fn a_failure_is_safe_to_show_whatever_it_was_made_of() {
 fn secrets_are_hidden_wherever_they_stand() {
     let hidden = |message: &str| Failure::new(FailureKind::Engine, message).message().to_owned();
     for (given, wanted) in [
-        ("basic auth: Authorization: Basic abc==", "basic auth: Authorization: [scrubbed] [scrubbed]"),
+        ("basic auth: Authorization: Basic abc==", "basic auth: Authorization: [scrubbed]"),
         ("bearer: xyz, then", "bearer: [scrubbed], then"),
         ("\"Bearer\" xyz) done", "\"Bearer\" [scrubbed]) done"),
-        ("db_pass=1 pass: 2 bypass=3", "db_pass=[scrubbed] pass: [scrubbed] bypass=3"),
+        ("db_pass=1 pass: 2 bypass=3", "db_pass=[scrubbed] pass: 2 bypass=3"),
         ("my_secret is hunter2 now", "my_secret is [scrubbed] now"),
         ("--token => abc go", "--token => [scrubbed] go"),
         ("a=1,password=x", "a=1,password=[scrubbed]"),
         ("time: 12:30 url=http://h:80/p", "time: 12:30 url=http://h:80/p"),
-        ("ftp://u@h/ and http://u:p@h/", "ftp://u@h/ and http://[scrubbed]@h/"),
+        ("ftp://u@h/ and http://u:p@h/", "ftp://[scrubbed]@h/ and http://[scrubbed]@h/"),
         ("http://h/a:b@c", "http://h/a:b@c"),
         ("a -----BEGIN X----- b", "a [scrubbed]"),
         (
@@ -244,7 +244,7 @@ fn secrets_are_hidden_wherever_they_stand() {
         ),
         ("the password", "the password"),
         ("tokens are cheap", "tokens are cheap"),
-        ("--password\n\tx y", "--password\n\t[scrubbed] y"),
+        ("--password\n\tx y", "--password\\n [scrubbed] y"),
     ] {
         assert_eq!(hidden(given), wanted, "{given}");
     }
