@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::lifecycle::{DeckyName, HostId, ServiceName};
 
 mod error;
+mod json;
 mod parse;
 mod runtime;
 mod secrets;

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
+use crate::lifecycle::text::one_line;
 use crate::lifecycle::{DeckyName, HostId, NameError, ServiceName};
 
-use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, nearest};
+use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, json, nearest};
 
 /// What the original builds services on unless told otherwise.
 const BUILD_BASE: &str =
@@ -31,6 +32,11 @@ const DECKY_FIELDS: [&str; 14] = [
     "host_uuid",
 ];
 
+/// Fields that are of a few words or figures. What is written in any other may
+/// be a secret, and stays untold.
+const OPEN_FIELDS: [&str; 7] =
+    ["mode", "subnet", "gateway", "ip", "mutate_interval", "last_mutated", "last_login_attempt"];
+
 const MAX_TEXT: usize = 4_096;
 const MAX_SERVICES: usize = 64;
 
@@ -38,11 +44,7 @@ pub(super) fn value(bytes: &[u8]) -> Result<Value, FleetError> {
     if bytes.len() > FleetConfig::MAX_BYTES {
         return Err(FleetError::TooLarge { len: bytes.len(), max: FleetConfig::MAX_BYTES });
     }
-    serde_json::from_slice(bytes).map_err(|source| FleetError::Syntax {
-        line: source.line(),
-        column: source.column(),
-        source,
-    })
+    json::read(bytes)
 }
 
 /// A fleet, or the fleet in a state file.
@@ -51,21 +53,21 @@ pub(super) fn fleet(value: &Value) -> Result<FleetConfig, FleetError> {
         Some(inner) if value.get("deckies").is_none() => ("config.", inner),
         _ => ("", value),
     };
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let fleet = root(prefix, value, &mut problems);
     match fleet {
         Some(fleet) if problems.is_empty() => Ok(fleet),
-        _ => Err(FleetError::Invalid(Problems::new(problems))),
+        _ => Err(FleetError::Invalid(problems)),
     }
 }
 
 pub(super) fn check_services(path: &str, services: &[ServiceName]) -> Result<(), FleetError> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     service_list(path, services, &mut problems);
-    if problems.is_empty() { Ok(()) } else { Err(FleetError::Invalid(Problems::new(problems))) }
+    if problems.is_empty() { Ok(()) } else { Err(FleetError::Invalid(problems)) }
 }
 
-fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<FleetConfig> {
+fn root(prefix: &str, value: &Value, problems: &mut Problems) -> Option<FleetConfig> {
     let Value::Object(object) = value else {
         report(
             problems,
@@ -95,7 +97,8 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         "a whole number of minutes or null",
         nullable(Value::as_i64),
     );
-    let list = fields.required("deckies", "a list with at least one decky", |value| {
+    let wanted = format!("a list of 1 to {} deckies", FleetConfig::MAX_DECKIES);
+    let list = fields.required("deckies", &wanted, |value| {
         value.as_array().filter(|list| !list.is_empty() && list.len() <= FleetConfig::MAX_DECKIES)
     });
     let deckies: Vec<Option<DeckyConfig>> = list
@@ -117,18 +120,21 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
     })
 }
 
-fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<DeckyConfig> {
+fn decky(path: &str, value: &Value, problems: &mut Problems) -> Option<DeckyConfig> {
     let Value::Object(object) = value else {
         report(problems, path, wrong("an object", value), "write {\"name\": .., \"ip\": .., ..}");
         return None;
     };
     let prefix = format!("{path}.");
     for field in object.keys().filter(|field| !DECKY_FIELDS.contains(&field.as_str())) {
-        let hint = match nearest(field, &DECKY_FIELDS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("remove it; a decky has {}", DECKY_FIELDS.join(", ")),
-        };
-        report(problems, &format!("{prefix}{}", shown(field)), "a decky has no such field".into(), &hint);
+        problems.add(|| Problem {
+            path: format!("{prefix}{}", shown(field)),
+            what: "a decky has no such field".into(),
+            hint: match nearest(field, &DECKY_FIELDS) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("remove it; a decky has {}", DECKY_FIELDS.join(", ")),
+            },
+        });
     }
     let mut fields = Fields { prefix: &prefix, object, problems };
     let name = fields.name("name", DeckyName::parse);
@@ -183,7 +189,7 @@ fn unique(
     prefix: &str,
     deckies: &[Option<DeckyConfig>],
     network: Option<(IpNet, IpAddr)>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) {
     let mut names = BTreeMap::new();
     let mut addresses = BTreeMap::new();
@@ -240,7 +246,7 @@ fn usable(subnet: &IpNet) -> (IpAddr, IpAddr) {
 struct Fields<'f, 'p> {
     prefix: &'p str,
     object: &'f Map<String, Value>,
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Problems,
 }
 
 impl<'f> Fields<'f, '_> {
@@ -251,7 +257,8 @@ impl<'f> Fields<'f, '_> {
         };
         let read = read(value);
         if read.is_none() {
-            self.report(field, format!("{} won't do", kind(value)), &format!("write {wanted}"));
+            let given = if OPEN_FIELDS.contains(&field) { told(value) } else { kind(value) };
+            self.report(field, format!("{given} won't do"), &format!("write {wanted}"));
         }
         read
     }
@@ -287,7 +294,7 @@ impl<'f> Fields<'f, '_> {
                 }
                 None => self.report(
                     &field,
-                    format!("{} won't do", kind(value)),
+                    format!("{} won't do", told(value)),
                     "write a service's name such as \"ssh\"",
                 ),
             }
@@ -304,7 +311,7 @@ impl<'f> Fields<'f, '_> {
     }
 }
 
-fn service_list(path: &str, services: &[ServiceName], problems: &mut Vec<Problem>) {
+fn service_list(path: &str, services: &[ServiceName], problems: &mut Problems) {
     if services.is_empty() {
         report(problems, path, "a decky offers at least one service".into(), "write one such as [\"ssh\"]");
     }
@@ -335,29 +342,39 @@ fn service_settings(value: &Value) -> Option<BTreeMap<String, Map<String, Value>
     object.iter().map(|(service, settings)| Some((service.clone(), settings.as_object()?.clone()))).collect()
 }
 
-fn report(problems: &mut Vec<Problem>, path: &str, what: String, hint: &str) {
-    problems.push(Problem { path: path.to_owned(), what, hint: hint.to_owned() });
+fn report(problems: &mut Problems, path: &str, what: String, hint: &str) {
+    problems.add(|| Problem { path: path.to_owned(), what, hint: hint.to_owned() });
 }
 
 fn wrong(wanted: &str, value: &Value) -> String {
     format!("{wanted} is wanted here, not {}", kind(value))
 }
 
-/// A value in a few words; never what is inside a text or an object, which
-/// may be a secret or endless.
+/// What kind of value it is; never what is in it, which may be a secret, or
+/// endless.
 fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text \"{}\"", shown(text)),
+        Value::Number(_) => "a number".into(),
+        Value::String(_) => "a text".into(),
         Value::Array(list) if list.is_empty() => "an empty list".into(),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(_) => "an object".into(),
     }
 }
 
+/// The value itself, where it can be no secret and is short.
+fn told(value: &Value) -> String {
+    match value {
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text \"{}\"", shown(text)),
+        other => kind(other),
+    }
+}
+
+/// A word of the file.
 fn shown(text: &str) -> String {
-    let safe: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
-    if safe.chars().count() == text.chars().count() { safe } else { format!("{safe}...") }
+    let fitting = one_line(text, 80);
+    if one_line(text, 81) == fitting { fitting } else { format!("{fitting}...") }
 }
