@@ -143,7 +143,10 @@ impl Chosen {
                 let containers = match engine.running().await {
                     Ok(containers) => containers,
                     Err(failure) => {
-                        eprintln!("note: what runs can't be seen: {}", failure.message());
+                        crate::output::aside(&format!(
+                            "note: what runs can't be seen: {}",
+                            failure.message()
+                        ));
                         Vec::new()
                     }
                 };
@@ -229,17 +232,20 @@ async fn usable(
     let templates = &kept.settings.templates;
     match in_the_way {
         Some(found) => {
-            eprintln!("engine: process; not compose: {}", found.text);
+            crate::output::aside(&format!("engine: process; not compose: {}", found.text));
             Ok(None)
         }
         None if fleet.is_none() && !templates.is_dir() => {
-            eprintln!("engine: process; not compose: there are no templates at {}", templates.display());
+            crate::output::aside(&format!(
+                "engine: process; not compose: there are no templates at {}",
+                templates.display()
+            ));
             Ok(None)
         }
         None => {
             let daemon =
                 findings.iter().find(|found| found.what == "daemon").map_or("", |found| found.text.as_str());
-            eprintln!("engine: compose; {daemon}");
+            crate::output::aside(&format!("engine: compose; {daemon}"));
             Ok(Some((engine, kept)))
         }
     }

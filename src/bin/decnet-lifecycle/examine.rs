@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use decnet_lifecycle::compose::Health;
+use decnet_lifecycle::text::one_line;
 use serde_json::json;
 
 use crate::args::Compose;
@@ -11,6 +12,9 @@ use crate::home::Home;
 use crate::operate::read_fleet;
 use crate::output::{Output, line};
 use crate::{Complaint, Done};
+
+/// The most characters of a finding.
+const TEXT: usize = 4_000;
 
 pub async fn doctor(
     home: &Home,
@@ -29,7 +33,7 @@ pub async fn doctor(
         };
         out.say(
             || json!({"event": "finding", "what": found.what, "health": word, "text": found.text}),
-            || format!("{word:<8} {:<10} {}", found.what, found.text),
+            || format!("{word:<8} {:<10} {}", found.what, one_line(&found.text, TEXT)),
         );
     }
     let is_bad = findings.iter().any(|found| found.health == Health::Bad);

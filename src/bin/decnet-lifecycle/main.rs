@@ -8,7 +8,6 @@
     clippy::dbg_macro
 )]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -86,7 +85,7 @@ fn main() -> ExitCode {
         Ok(Done::RowsFailed) => ExitCode::from(1),
         Ok(Done::Interrupted) => ExitCode::from(130),
         Err(Complaint(what)) => {
-            let _ = writeln!(std::io::stderr(), "error: {what}");
+            output::aside(&format!("error: {what}"));
             ExitCode::from(2)
         }
     }
@@ -126,7 +125,7 @@ fn decoy(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     match DecoyOptions::from_args(args).and_then(|options| run_decoy(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            output::aside(&error.to_string());
             ExitCode::from(2)
         }
     }

@@ -151,7 +151,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        eprintln!("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
+        crate::output::aside("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
         Ok(())
     };
     let dead = async {
@@ -181,10 +181,10 @@ async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Re
         let running: BTreeSet<_> = chosen.places(home).await?.into_iter().map(|place| place.decky).collect();
         let names: Vec<&str> = running.iter().map(|decky| decky.as_str()).collect();
         let running = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        eprintln!(
+        crate::output::aside(&format!(
             "note: {} row(s) that an earlier master left open have been failed; of its deckies there still is: {running}",
             recovered.failed
-        );
+        ));
     }
     Ok(runner)
 }
@@ -206,7 +206,7 @@ async fn drive(
     let accepted = accepted?;
     let ids: Vec<LifecycleId> = accepted.ids().values().copied().collect();
     if accepted.is_repeat() {
-        eprintln!("note: this request was accepted before under its key; these are its rows");
+        crate::output::aside("note: this request was accepted before under its key; these are its rows");
     }
     let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
@@ -216,10 +216,10 @@ async fn drive(
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        eprintln!("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
+        crate::output::aside("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
         for id in &ids {
             if let Err(error) = runner.cancel(*id).await {
-                eprintln!("error: {error}");
+                crate::output::aside(&format!("error: {error}"));
             }
         }
         std::future::pending::<()>().await;
@@ -229,7 +229,7 @@ async fn drive(
             match watch.next().await {
                 Ok(seen) => print_own(out, &seen, &ids),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    crate::output::aside(&format!("error: {error}"));
                     smol::Timer::after(Duration::from_secs(1)).await;
                 }
             }

@@ -58,7 +58,7 @@ fn event(seen: &Seen) -> Event {
         Seen::Changed(changed) => Event::default()
             .id(changed.revision.get().to_string())
             .event("lifecycle")
-            .data(entry(changed).to_string()),
+            .data(decnet_lifecycle::text::json(&entry(changed))),
         Seen::Compacted { oldest } => Event::default()
             .id(oldest.get().saturating_sub(1).to_string())
             .event("compacted")
