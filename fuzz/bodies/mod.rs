@@ -10,6 +10,7 @@ mod compose;
 mod database;
 mod master;
 mod store;
+mod texts;
 #[path = "../../tests/toy/mod.rs"]
 mod toy;
 mod wire;
@@ -18,13 +19,14 @@ pub use compose::compose;
 pub use database::database;
 pub use master::{deltas, strategies};
 pub use store::store;
+pub use texts::{secrets, text};
 pub use wire::{answer, beat, dispatch};
 
 /// What a target does with its bytes.
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 12] = [
+pub const ALL: [(&str, Body); 14] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
@@ -37,6 +39,8 @@ pub const ALL: [(&str, Body); 12] = [
     ("strategies", strategies),
     ("store", store),
     ("database", database),
+    ("text", text),
+    ("secrets", secrets),
 ];
 
 /// Panics that are caught are part of the game; libFuzzer's own hook would end
