@@ -496,9 +496,14 @@ impl StateMachineTest for Master {
     }
 }
 
+/// As many as `PROPTEST_CASES` says, else enough to meet every step often.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 prop_state_machine! {
     #![proptest_config(Config {
-        cases: 400,
+        cases: cases(),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/model.txt"))),
         ..Config::default()
     })]
