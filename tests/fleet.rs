@@ -105,8 +105,16 @@ fn every_error_names_its_place_and_what_to_write() {
             "deckies[2].name: decky-01 is the name of deckies[0] as well; give each decky a name of its own",
         ),
         (
-            one(|f| f["deckies"][0]["name"] = json!("Decky_1")),
-            "deckies[0].name: a decky name is made of lowercase letters, digits and '-'; 'D' is not one of them; write another name",
+            one(|f| f["deckies"][0]["name"] = json!("decky 1")),
+            "deckies[0].name: a decky name is made of letters, digits, '-' and '_'; ' ' is not one of them; write another name",
+        ),
+        (
+            one(|f| f["deckies"][0]["name"] = json!("decky.web")),
+            "deckies[0].name: a decky name can't hold a '.': topics and file names are split at dots; write another name",
+        ),
+        (
+            one(|f| f["deckies"][2]["name"] = json!("DECKY-01")),
+            "deckies[2].name: DECKY-01 differs from decky-01 of deckies[0] in case alone; images, host names and some file systems don't tell them apart; rename one",
         ),
         (
             one(|f| f["deckies"][0]["services"] = json!([])),

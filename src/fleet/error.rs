@@ -109,3 +109,9 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row.last().copied().unwrap_or(0)
 }
+
+/// Words of a file, fit to be shown: short, and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let safe: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
+    if safe.chars().count() == text.chars().count() { safe } else { format!("{safe}...") }
+}

@@ -12,6 +12,7 @@ use crate::lifecycle::{DeckyName, HostId, ServiceName};
 mod error;
 mod parse;
 mod runtime;
+mod whole;
 
 pub(crate) use error::nearest;
 pub use error::{FleetError, Problem, Problems};

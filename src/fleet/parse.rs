@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::lifecycle::{DeckyName, HostId, NameError, ServiceName};
 
-use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, nearest};
+use super::error::shown;
+use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, nearest, whole};
 
 /// What the original builds services on unless told otherwise.
 const BUILD_BASE: &str =
@@ -104,7 +105,14 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         .enumerate()
         .map(|(place, value)| decky(&format!("{prefix}deckies[{place}]"), value, problems))
         .collect();
-    unique(prefix, &deckies, subnet.zip(gateway), problems);
+    whole::check(
+        &deckies,
+        subnet.zip(gateway),
+        &|place| format!("deckies[{place}]"),
+        &mut |place, field, what, hint| {
+            report(problems, &format!("{prefix}deckies[{place}].{field}"), what, hint);
+        },
+    );
     Some(FleetConfig {
         mode: mode?,
         interface: interface?,
@@ -177,65 +185,6 @@ fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Decky
     })
 }
 
-/// Names and addresses stand once each, and addresses are usable ones of the
-/// subnet.
-fn unique(
-    prefix: &str,
-    deckies: &[Option<DeckyConfig>],
-    network: Option<(IpNet, IpAddr)>,
-    problems: &mut Vec<Problem>,
-) {
-    let mut names = BTreeMap::new();
-    let mut addresses = BTreeMap::new();
-    for (place, decky) in deckies.iter().enumerate() {
-        let Some(decky) = decky else { continue };
-        let path = format!("{prefix}deckies[{place}]");
-        if let Some(first) = names.insert(decky.name.clone(), place) {
-            let what = format!("{} is the name of deckies[{first}] as well", decky.name);
-            report(problems, &format!("{path}.name"), what, "give each decky a name of its own");
-        }
-        if let Some(first) = addresses.insert(decky.ip, place) {
-            let what = format!("{} is the address of deckies[{first}] as well", decky.ip);
-            report(problems, &format!("{path}.ip"), what, "give each decky an address of its own");
-        }
-        let Some((subnet, gateway)) = network else {
-            continue;
-        };
-        let what = if !subnet.contains(&decky.ip) {
-            format!("{} lies outside the subnet {subnet}", decky.ip)
-        } else if decky.ip == gateway {
-            format!("{} is the gateway's address", decky.ip)
-        } else if reserved(&subnet, decky.ip) {
-            format!("{} is the network's own or its broadcast address", decky.ip)
-        } else {
-            continue;
-        };
-        let (first, last) = usable(&subnet);
-        report(
-            problems,
-            &format!("{path}.ip"),
-            what,
-            &format!("write a free address from {first} to {last}"),
-        );
-    }
-}
-
-fn reserved(subnet: &IpNet, ip: IpAddr) -> bool {
-    subnet.max_prefix_len() - subnet.prefix_len() >= 2 && (ip == subnet.network() || ip == subnet.broadcast())
-}
-
-fn usable(subnet: &IpNet) -> (IpAddr, IpAddr) {
-    let ends = |first: Option<IpAddr>| first.unwrap_or(subnet.network());
-    match subnet {
-        IpNet::V4(v4) => {
-            let (low, high) = (u32::from(v4.network()), u32::from(v4.broadcast()));
-            let inner = u32::from(high - low >= 3);
-            (IpAddr::V4((low + inner).into()), IpAddr::V4((high - inner).into()))
-        }
-        IpNet::V6(_) => (ends(None), subnet.broadcast()),
-    }
-}
-
 /// The fields of one object, each read once, with its problems reported.
 struct Fields<'f, 'p> {
     prefix: &'p str,
@@ -304,7 +253,7 @@ impl<'f> Fields<'f, '_> {
     }
 }
 
-fn service_list(path: &str, services: &[ServiceName], problems: &mut Vec<Problem>) {
+pub(super) fn service_list(path: &str, services: &[ServiceName], problems: &mut Vec<Problem>) {
     if services.is_empty() {
         report(problems, path, "a decky offers at least one service".into(), "write one such as [\"ssh\"]");
     }
@@ -355,9 +304,4 @@ fn kind(value: &Value) -> String {
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(_) => "an object".into(),
     }
-}
-
-fn shown(text: &str) -> String {
-    let safe: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
-    if safe.chars().count() == text.chars().count() { safe } else { format!("{safe}...") }
 }
