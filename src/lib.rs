@@ -112,7 +112,8 @@ pub use engine::compose;
 pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
 pub use fleet::{
-    DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems, Shards,
+    Archetype, DeckyConfig, DeckyRuntime, DeployedFleet, Distro, FleetConfig, FleetError, HostNetwork,
+    IniFleet, IniSettings, Mode, Problem, Problems, Shards,
 };
 pub use fleet_state::{FileFleetState, FleetState, FleetStateError, MemoryFleetState};
 pub use journal::{CommitError, Journal};

@@ -8,6 +8,7 @@ use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId}
 mod bytes;
 mod compose;
 mod database;
+mod ini;
 mod master;
 mod store;
 #[path = "../../tests/toy/mod.rs"]
@@ -16,6 +17,7 @@ mod wire;
 
 pub use compose::compose;
 pub use database::database;
+pub use ini::ini;
 pub use master::{deltas, strategies};
 pub use store::store;
 pub use wire::{answer, beat, dispatch};
@@ -24,10 +26,11 @@ pub use wire::{answer, beat, dispatch};
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 12] = [
+pub const ALL: [(&str, Body); 13] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
+    ("ini", ini),
     ("compose", compose),
     ("frame", frame),
     ("beat", beat),

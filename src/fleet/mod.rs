@@ -9,13 +9,19 @@ use serde_json::{Map, Value};
 
 use crate::lifecycle::{DeckyName, HostId, ServiceName};
 
+mod archetype;
+mod distro;
 mod error;
+mod ini;
 mod parse;
 mod runtime;
 mod whole;
 
-pub(crate) use error::nearest;
+pub use archetype::Archetype;
+pub use distro::Distro;
 pub use error::{FleetError, Problem, Problems};
+pub(crate) use error::{nearest, shown};
+pub use ini::{HostNetwork, IniFleet, IniSettings};
 pub use runtime::DeckyRuntime;
 
 /// Where a fleet's deckies run.
