@@ -260,7 +260,7 @@ impl TryFrom<String> for Port {
     }
 }
 
-const BUILTIN: &str = include_str!("catalogue.json");
+const BUILTIN: &str = include_str!("builtin.json");
 
 impl Catalogue {
     /// The largest catalogue file that is read: 1 MiB.
