@@ -418,3 +418,37 @@ fn no_tool_and_a_network_that_differs_are_told_with_what_to_do() {
     let findings = block_on(fake.engine().examine(None));
     assert_eq!(findings[0].health, decnet_lifecycle::compose::Health::Bad);
 }
+
+#[test]
+fn the_tool_is_called_by_its_keys_and_containers_are_found_by_their_names() {
+    let fake = Fake::new(COMES_UP);
+    let listed = [listed("one", None), listed("one-docker-api", Some("docker_api"))];
+    fake.write("ps.up", &listed.join("\n"));
+    let inspected = [inspected("one", "running"), inspected("one-docker-api", "running")];
+    fake.write("inspect", &format!("[{}]", inspected.join(",")));
+    let mut work = fake.work();
+    let service = |name: &str| ServiceName::parse(name).unwrap();
+    let mut fleet = FleetConfig::clone(&work.fleet);
+    let mut other = fleet.deckies[0].clone();
+    other.name = DeckyName::parse("two").unwrap();
+    other.services = vec![service("ssh")];
+    fleet.deckies[0].services = vec![service("docker_api"), service("sniffer")];
+    let settings = serde_json::json!({"docker_api": {"banner": "x"}});
+    fleet.deckies[0].service_config = serde_json::from_value(settings).unwrap();
+    fleet.deckies.push(other);
+    work.fleet = Arc::new(fleet);
+    let own = br#"{"services": {"ssh": {"image": "x"}, "docker_api": {"image": "x"}}}"#;
+    let engine = fake.engine().catalogue(Catalogue::builtin().with_json(own).unwrap());
+    block_on(engine.deploy(&work)).unwrap().outcome(&one()).unwrap();
+    let calls = fake.read("calls");
+    let up = calls.lines().find(|call| call.contains(" up ")).unwrap();
+    assert!(up.ends_with(" one one-docker_api"), "{up}");
+    // What was left out is told, and keeps no decky from counting as running.
+    let notes = fake.notes.0.lock().unwrap().join("\n");
+    assert!(
+        notes.contains("sniffer gets no container") && notes.contains("docker_api has no such setting"),
+        "{notes}"
+    );
+    let seen = block_on(engine.runtime(&work.fleet)).unwrap();
+    assert!(seen[&one()].running, "{seen:?}");
+}

@@ -156,7 +156,21 @@ fn interface(settings: &ComposeSettings, fleet: &FleetConfig) -> Finding {
 
 fn services(settings: &ComposeSettings, catalogue: &Catalogue, fleet: &FleetConfig) -> Finding {
     match composer::compose(settings, catalogue, composer::local(fleet)) {
-        Ok(file) => Finding::new("fleet", Health::Good, format!("it composes to {} containers", file.len())),
+        Ok(composed) if composed.notes.is_empty() => {
+            Finding::new("fleet", Health::Good, format!("it composes to {} containers", composed.file.len()))
+        }
+        Ok(composed) => {
+            let notes: Vec<String> =
+                composed.notes.iter().take(20).map(|(_, note)| note.to_string()).collect();
+            let more = composed.notes.len().saturating_sub(notes.len());
+            let more = if more == 0 { String::new() } else { format!("\nand {more} more") };
+            let text = format!(
+                "it composes to {} containers, but:\n{}{more}",
+                composed.file.len(),
+                notes.join("\n")
+            );
+            Finding::new("fleet", Health::Warning, text)
+        }
         Err(problems) => Finding::new("fleet", Health::Bad, problems.to_string()),
     }
 }
@@ -169,7 +183,7 @@ fn templates(settings: &ComposeSettings, catalogue: &Catalogue, fleet: Option<&F
     let wanted = fleet.map_or_else(|| catalogue.services().cloned().collect(), of_fleet);
     let is_missing =
         |service: &&crate::lifecycle::ServiceName| match catalogue.get(service).map(|spec| &spec.source) {
-            Some(Source::Build(folder)) => !settings.templates.join(folder).is_dir(),
+            Some(Source::Build { folder, .. }) => !settings.templates.join(folder).is_dir(),
             _ => false,
         };
     let missing: Vec<&str> = wanted.iter().filter(is_missing).map(|service| service.as_str()).collect();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{DeckyName, ServiceName};
+use crate::lifecycle::DeckyName;
 
 use super::text::Text;
 
@@ -140,9 +140,18 @@ impl ComposeFile {
 
     /// The names of the containers of a decky, its base's first.
     pub fn containers<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
-        let base = self.services.contains_key(decky.as_str()).then_some(decky.as_str());
-        let services = self.of_decky(decky).filter(|(_, service)| service.is_service());
-        base.into_iter().chain(services.map(|(name, _)| name))
+        self.parts(decky).map(|(_, part)| part.container_name.as_str())
+    }
+
+    /// What a compose tool calls the containers of a decky: their keys in the
+    /// file, the base's first.
+    pub(super) fn keys<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
+        self.parts(decky).map(|(key, _)| key)
+    }
+
+    fn parts<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = (&'f str, &'f Service)> {
+        let base = self.services.get(decky.as_str()).map(|base| (decky.as_str(), base));
+        base.into_iter().chain(self.of_decky(decky).filter(|(_, service)| service.is_service()))
     }
 
     /// How many containers the file describes.
@@ -157,8 +166,8 @@ impl ComposeFile {
         self.services.is_empty()
     }
 
-    pub(super) fn has(&self, container: &str) -> bool {
-        self.services.contains_key(container)
+    pub(super) fn has(&self, decky: &DeckyName, container: &str) -> bool {
+        self.containers(decky).any(|name| name == container)
     }
 
     /// The folders that a decky's images are built from.
@@ -175,7 +184,7 @@ impl ComposeFile {
         &'f self,
         decky: &'f DeckyName,
     ) -> impl Iterator<Item = (&'f str, &'f Service)> {
-        // A decky's containers start with its name, so they lie together.
+        // The keys of a decky's containers start with its name, so they lie together.
         self.services
             .range(decky.as_str().to_owned()..)
             .take_while(|(name, _)| name.starts_with(decky.as_str()))
@@ -192,9 +201,4 @@ impl Service {
     fn is_service(&self) -> bool {
         self.labels.contains_key(IS_SERVICE_LABEL)
     }
-}
-
-/// The name of a service's container: underscores turn into dashes.
-pub(super) fn container_name(decky: &DeckyName, service: &ServiceName) -> String {
-    format!("{decky}-{}", service.as_str().replace('_', "-"))
 }

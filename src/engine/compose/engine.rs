@@ -7,11 +7,11 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
-use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
+use crate::fleet::{DeckyRuntime, FleetConfig, Problem, Problems};
 use crate::lifecycle::{DeckyName, Failure, ServiceName};
 
 use super::catalogue::{Catalogue, Protocol};
-use super::composer;
+use super::composer::{self, Composed};
 use super::containers::{self, Container};
 use super::doctor::{self, Finding};
 use super::document::ComposeFile;
@@ -20,6 +20,7 @@ use super::file;
 use super::network;
 use super::project_lock::ProjectLock;
 use super::settings::ComposeSettings;
+use super::staging;
 use super::tool::{Build, Tool};
 use super::up::Bringing;
 use super::verdict;
@@ -133,6 +134,19 @@ impl ComposeEngine {
     /// All that keeps the fleet from being composed: services that nobody has
     /// defined, container names that clash, text that YAML can't carry.
     pub fn compose(&self, fleet: &FleetConfig) -> Result<ComposeFile, Problems> {
+        self.composed(fleet).map(|composed| composed.file)
+    }
+
+    /// What a deploy of this fleet would leave out, in a word each: services
+    /// that are no containers of a decky, and settings that no service has.
+    ///
+    /// # Errors
+    /// As [`compose`](Self::compose).
+    pub fn left_out(&self, fleet: &FleetConfig) -> Result<Vec<Problem>, Problems> {
+        self.composed(fleet).map(|composed| composed.notes.into_iter().map(|(_, note)| note).collect())
+    }
+
+    fn composed(&self, fleet: &FleetConfig) -> Result<Composed, Problems> {
         composer::compose(&self.setup().settings, &self.setup().catalogue, composer::local(fleet))
     }
 
@@ -202,10 +216,16 @@ impl ComposeEngine {
     /// new.
     async fn bring_up(&self, work: &Work, build: Build, keep: Keep) -> Result<Report, Failure> {
         let settings = &self.setup().settings;
-        let mut composed = self.compose(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
+        let composed = self.composed(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
+        for (decky, note) in composed.notes.iter().filter(|(decky, _)| work.deckies.contains_key(decky)) {
+            work.note(decky, &note.to_string());
+        }
+        let mut composed = composed.file;
         let mut report = Report::new();
         let mut wanted: BTreeSet<DeckyName> = work.deckies.keys().cloned().collect();
-        for (decky, failure) in unbuildable(&mut composed, &work.fleet) {
+        let mut unready = unbuildable(&mut composed, &work.fleet);
+        unready.extend(staging::stage(&settings.templates, &mut composed, &work.fleet));
+        for (decky, failure) in unready {
             if wanted.remove(&decky) {
                 report.failed(decky, failure);
             }
@@ -255,7 +275,7 @@ impl ComposeEngine {
                 // New, and its decky is not up.
                 Err(_) => !known.contains(container.id.as_str()),
                 // Of a service that the decky no longer offers.
-                Ok(()) => !composed.has(&container.name),
+                Ok(()) => !composed.has(&container.decky, &container.name),
             })
             .collect();
         if let Err(failure) = containers::remove(&tool, settings, &work.clock, &stray).await {
@@ -316,7 +336,7 @@ impl ComposeEngine {
         let left = composer::local(&work.fleet).filter(|(_, decky)| !gone(&decky.name));
         // A fleet that can't be composed any more leaves the file as it is.
         if let Ok(composed) = composer::compose(&self.setup().settings, &self.setup().catalogue, left) {
-            file::write(&path, &composed)?.keep_new();
+            file::write(&path, &composed.file)?.keep_new();
         }
         Ok(())
     }
@@ -348,6 +368,7 @@ impl Engine for ComposeEngine {
             if let Some(seen) = runtime.get_mut(&decky.name) {
                 let runs = |service: &ServiceName| {
                     seen.services.get(service.as_str()).is_some_and(|s| s == "running")
+                        || self.setup().catalogue.left_out(service).is_some()
                 };
                 seen.running = decky.services.iter().all(runs);
             }

@@ -89,7 +89,7 @@ impl Bringing<'_> {
 
     async fn group(&self, group: &BTreeSet<DeckyName>, tries: u32) -> Result<(), Refused> {
         let mut services: Vec<String> =
-            group.iter().flat_map(|decky| self.file.containers(decky)).map(str::to_owned).collect();
+            group.iter().flat_map(|decky| self.file.keys(decky)).map(str::to_owned).collect();
         if services.len() == self.file.len() {
             // All there are: the tool is quicker when they aren't named.
             services.clear();
