@@ -146,6 +146,47 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
 }
 
 #[test]
+fn an_ini_fleet_is_read_by_the_ending_of_its_name() {
+    let home = Home::new();
+    let net = "[general]\nnet=10.66.0.0/24\ngw=10.66.0.1\ninterface=lo\n";
+    let text = format!("{net}[DC01]\nservices=ssh\n[web]\namount=2\nservices=http\n[nobody.ftp]\nbanner=x\n");
+    let fleet = home.file("fleet.INI", &text);
+    let output = home.run(&["deploy", "--engine", "process", &fleet]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("fleet.INI: line 10, [nobody.ftp]: there is no decky nobody"), "{told}");
+    assert!(first_line(home.port("DC01", "ssh").unwrap(), "").starts_with("SSH-2.0-OpenSSH"));
+    let names: Vec<String> =
+        home.json(0, &["ls"]).iter().map(|row| row["decky_name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    home.lines(0, &["mutate", "DC01", "--services", "ftp"]);
+    home.lines(0, &["teardown", "DC01"]);
+
+    let compose = home.lines(0, &["compose-file", &fleet]).join("\n");
+    assert!(compose.contains("\"web-02-http\"") && compose.contains("decnet-dc01-ssh-"), "{compose}");
+    // The same each time on the same machine.
+    assert_eq!(home.lines(0, &["compose-file", &fleet]).join("\n"), compose);
+    let own = home.file("own.json", r#"{"services": {"gopher": {"image": "gopher:1"}}}"#);
+    let gopher = home.file("gopher.ini", &format!("{net}[decky]\nservices=gopher\n[decky.gopher]\nmotd=x\n"));
+    let output = home.run(&["compose-file", "--catalogue", &own, &gopher]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && told.contains("note: deckies[0].services[0]: service_config.gopher.motd:"),
+        "{told}"
+    );
+    assert!(
+        home.refused(&["compose-file", &gopher])
+            .contains("line 6, [decky] services: there is no service gopher")
+    );
+
+    let broken = home.file("broken.ini", &format!("{net}[a]\nservices=ssh\n [b]\n"));
+    assert!(home.refused(&["deploy", &broken]).contains("broken.ini: line 7, [a]: it is indented"));
+    // Under another name it is no INI file, and that is told.
+    let other = home.file("fleet.txt", &text);
+    assert!(home.refused(&["doctor", &other]).contains("a fleet in INI form has a name that ends in .ini"));
+}
+
+#[test]
 fn a_key_does_it_once_and_decoys_are_found_again() {
     let home = Home::new();
     home.lines(0, &["deploy", FLEET, "--only", "decky-01,decky-02", "--key", "first"]);

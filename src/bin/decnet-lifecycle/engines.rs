@@ -173,6 +173,18 @@ impl Chosen {
 
 /// The engine that containers would be made with, as asked and as kept.
 pub fn compose_engine(home: &Home, asked: &Compose) -> Result<(ComposeEngine, Kept), Complaint> {
+    let kept = asked_and_kept(home, asked)?;
+    let catalogue = read_catalogue(&kept)?;
+    let engine = ComposeEngine::new(home.compose_dir()).settings(kept.settings.clone()).catalogue(catalogue);
+    Ok((engine, kept))
+}
+
+/// The services that containers would be made of.
+pub fn catalogue(home: &Home, asked: &Compose) -> Result<Catalogue, Complaint> {
+    read_catalogue(&asked_and_kept(home, asked)?)
+}
+
+fn asked_and_kept(home: &Home, asked: &Compose) -> Result<Kept, Complaint> {
     let path = home.compose_dir().join("settings.json");
     let mut kept: Kept = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -197,22 +209,31 @@ pub fn compose_engine(home: &Home, asked: &Compose) -> Result<(ComposeEngine, Ke
     if let Some(artifacts) = &asked.artifacts {
         settings.artifacts = absolute(artifacts)?;
     }
+    if !asked.share.is_empty() {
+        settings.shared = asked.share.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
+    }
+    if let Some(bait) = &asked.bait {
+        settings.bait = Some(absolute(bait)?);
+    }
     if let Some(program) = &asked.compose_program {
         settings.program = Some(program.clone());
     }
     if let Some(catalogue) = &asked.catalogue {
         kept.catalogue = Some(absolute(catalogue)?);
     }
+    Ok(kept)
+}
+
+fn read_catalogue(kept: &Kept) -> Result<Catalogue, Complaint> {
     let mut catalogue = Catalogue::builtin();
     if let Some(path) = &kept.catalogue {
         let complain =
             |error: &dyn std::fmt::Display| Complaint(format!("catalogue file {}: {error}", path.display()));
         let bytes =
-            crate::operate::read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
+            crate::fleet_file::read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
         catalogue = catalogue.with_json(&bytes).map_err(|error| complain(&error))?;
     }
-    let engine = ComposeEngine::new(home.compose_dir()).settings(kept.settings.clone()).catalogue(catalogue);
-    Ok((engine, kept))
+    Ok(catalogue)
 }
 
 /// Compose, if nothing stands in its way here.

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::args::Compose;
 use crate::engines::compose_engine;
+use crate::fleet_file::read_fleet;
 use crate::home::Home;
-use crate::operate::read_fleet;
 use crate::output::{Output, line};
 use crate::{Complaint, Done};
 
@@ -18,7 +18,7 @@ pub async fn doctor(
     fleet: Option<PathBuf>,
     compose: &Compose,
 ) -> Result<Done, Complaint> {
-    let fleet = fleet.map(|path| read_fleet(&path)).transpose()?;
+    let fleet = fleet.map(|path| read_fleet(home, &path, compose)).transpose()?;
     let (engine, _) = compose_engine(home, compose)?;
     let findings = engine.examine(fleet.as_ref()).await;
     for found in &findings {
@@ -37,9 +37,12 @@ pub async fn doctor(
 }
 
 pub fn compose_file(home: &Home, fleet: &Path, compose: &Compose) -> Result<Done, Complaint> {
-    let fleet = read_fleet(fleet)?;
+    let fleet = read_fleet(home, fleet, compose)?;
     let (engine, _) = compose_engine(home, compose)?;
     let file = engine.compose(&fleet).map_err(|problems| Complaint(problems.to_string()))?;
+    for note in engine.left_out(&fleet).map_err(|problems| Complaint(problems.to_string()))? {
+        eprintln!("note: {note}");
+    }
     line(file.to_json().trim_end());
     Ok(Done::Well)
 }

@@ -15,13 +15,14 @@ use smol::future::FutureExt as _;
 use crate::args::{Deploy, EngineChoice, Mutate, Teardown, Terms};
 use crate::client::{RunningMaster, ids};
 use crate::engines::Chosen;
+use crate::fleet_file::read_fleet;
 use crate::home::{Home, Make};
 use crate::output::{Output, Place};
 use crate::progress::Printed;
 use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
-    let fleet = read_fleet(&args.fleet)?;
+    let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
         if args.engine != EngineChoice::Auto || args.compose.is_given() {
             return Err(Complaint(
@@ -95,22 +96,6 @@ pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done,
     }
     let accepted = runner.accept_teardown(request).await;
     drive(home, out, &chosen, &runner, accepted).await
-}
-
-/// Reads a fleet file, from a regular file or a pipe.
-pub fn read_fleet(path: &std::path::Path) -> Result<FleetConfig, Complaint> {
-    let complain =
-        |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", path.display()));
-    let bytes = read_at_most(path, FleetConfig::MAX_BYTES).map_err(|error| complain(&error))?;
-    FleetConfig::from_json(&bytes).map_err(|error| complain(&error))
-}
-
-/// Reads a file, and of one that is too large one byte too many.
-pub fn read_at_most(path: &std::path::Path, bytes: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut read = Vec::new();
-    std::fs::File::open(path)?.take(bytes as u64 + 1).read_to_end(&mut read)?;
-    Ok(read)
 }
 
 fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {

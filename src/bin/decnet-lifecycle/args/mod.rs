@@ -86,7 +86,7 @@ pub enum Command {
     },
     /// Print the compose file that a deploy would write; nothing is changed
     ComposeFile {
-        /// The fleet file
+        /// The fleet file: NAME.ini, else JSON
         fleet: PathBuf,
         #[command(flatten)]
         compose: Compose,
@@ -126,7 +126,7 @@ pub enum Bus {
 
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
-    /// The fleet file, in DECNET's own format
+    /// The fleet file, in one of DECNET's own formats: NAME.ini, else JSON
     pub fleet: PathBuf,
     /// Only these deckies
     #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
@@ -170,6 +170,13 @@ pub struct Compose {
     /// Where services leave what they caught [default: /var/lib/decnet/artifacts]
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
+    /// A folder whose files a fleet may show to deckies, read-only; may be repeated
+    /// [default: /srv/decnet, /usr/lib/decnet]
+    #[arg(long, value_name = "DIR")]
+    pub share: Vec<PathBuf>,
+    /// The mails that imap and pop3 show where no email_seed is set
+    #[arg(long, value_name = "DIR")]
+    pub bait: Option<PathBuf>,
     /// A catalogue file with services of your own
     #[arg(long, value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
