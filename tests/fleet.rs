@@ -137,6 +137,29 @@ fn every_error_names_its_place_and_what_to_write() {
             "mode: the text \"both\" won't do; write \"unihost\" or \"swarm\"",
         ),
         (
+            one(|f| f["gateway"] = json!("10.0.0.1")),
+            "gateway: 10.0.0.1 lies outside the subnet 192.168.48.0/20; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("fd00::1")),
+            "gateway: fd00::1 is of another family than the subnet 192.168.48.0/20; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("192.168.48.0")),
+            "gateway: 192.168.48.0 is the network's own or its broadcast address; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("192.168.63.255")),
+            "gateway: 192.168.63.255 is the network's own or its broadcast address; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| {
+                f["subnet"] = json!("192.168.50.10/31");
+                f["deckies"].as_array_mut().unwrap().truncate(1);
+            }),
+            "subnet: 192.168.50.10/31 has no room for a gateway and a decky; write a network of /30 or larger",
+        ),
+        (
             one(|f| f["deckies"] = json!([])),
             "deckies: an empty list won't do; write a list with at least one decky",
         ),

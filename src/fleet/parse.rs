@@ -104,6 +104,9 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         .enumerate()
         .map(|(place, value)| decky(&format!("{prefix}deckies[{place}]"), value, problems))
         .collect();
+    if let (Some(subnet), Some(gateway)) = (subnet, gateway) {
+        network(prefix, &subnet, gateway, problems);
+    }
     unique(prefix, &deckies, subnet.zip(gateway), problems);
     Some(FleetConfig {
         mode: mode?,
@@ -175,6 +178,29 @@ fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Decky
         last_login_attempt,
         host_uuid: host_uuid?,
     })
+}
+
+/// The subnet has room for a gateway and a decky, and the gateway is a usable
+/// address of it: no container engine makes another network.
+fn network(prefix: &str, subnet: &IpNet, gateway: IpAddr, problems: &mut Vec<Problem>) {
+    if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+        let what = format!("{subnet} has no room for a gateway and a decky");
+        let hint = format!("write a network of /{} or larger", subnet.max_prefix_len() - 2);
+        report(problems, &format!("{prefix}subnet"), what, &hint);
+        return;
+    }
+    let what = if gateway.is_ipv4() != subnet.addr().is_ipv4() {
+        format!("{gateway} is of another family than the subnet {subnet}")
+    } else if !subnet.contains(&gateway) {
+        format!("{gateway} lies outside the subnet {subnet}")
+    } else if reserved(subnet, gateway) {
+        format!("{gateway} is the network's own or its broadcast address")
+    } else {
+        return;
+    };
+    let (first, last) = usable(subnet);
+    let hint = format!("write the gateway's address, from {first} to {last}");
+    report(problems, &format!("{prefix}gateway"), what, &hint);
 }
 
 /// Names and addresses stand once each, and addresses are usable ones of the
