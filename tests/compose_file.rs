@@ -159,3 +159,54 @@ fn only_a_file_of_this_engine_reads_back() {
         assert!(ComposeFile::from_json(text.replace(from, to).as_bytes()).is_err());
     }
 }
+
+#[test]
+fn what_the_compose_format_and_docker_cannot_hold_is_refused_with_the_fleet() {
+    let engine = |entry: Value| {
+        let own = json!({"services": {"own": entry}}).to_string();
+        ComposeEngine::new("/x").catalogue(Catalogue::builtin().with_json(own.as_bytes()).unwrap())
+    };
+    let refused =
+        |engine: &ComposeEngine, fleet: &FleetConfig| engine.compose(fleet).unwrap_err().to_string();
+    let plain = engine(json!({"image": "x"}));
+    for (change, told) in [
+        (
+            json!({"base_image": ""}),
+            "deckies[0].base_image: it is empty; write an image such as \"debian:12\"",
+        ),
+        (json!({"base_image": "Debian 12"}), "deckies[0].base_image: an image's name has lowercase"),
+        (json!({"hostname": "h".repeat(64)}), "deckies[0].hostname: a host's name has at most 63 letters"),
+        (json!({"name": "g"}), "would be called g: Docker takes no names of one letter; rename the decky"),
+        (json!({"name": "n".repeat(64)}), "a container's name has at most 63 letters, this one has 64"),
+    ] {
+        let fleet = with(|decky| {
+            let fields = decky.as_object_mut().unwrap();
+            fields.extend(change.as_object().unwrap().clone());
+        });
+        let problems = refused(&plain, &fleet);
+        assert!(problems.contains(told), "{problems}");
+    }
+    let own = with(|decky| decky["services"] = json!(["own"]));
+    assert!(plain.compose(&own).is_ok());
+    for (entry, told) in [
+        (json!({"image": "a b"}), "the service own: its image won't do"),
+        (json!({"build": "../../etc"}), "its folder steps up with `..`"),
+        (
+            json!({"image": "x", "capabilities": ["NET_RAW", "NET_RAW"]}),
+            "its capability NET_RAW is listed twice",
+        ),
+        (
+            json!({"image": "x", "volumes": [{"from": "/a", "to": "/v"}, {"from": "/b", "to": "/v"}]}),
+            "two of its volumes are at /v",
+        ),
+        (json!({"image": "x", "healthcheck": {"test": []}}), "its test is [\"CMD\", program, ..]"),
+        (json!({"image": "x", "healthcheck": {"test": ["true"]}}), "its test is [\"CMD\", program, ..]"),
+        (
+            json!({"image": "x", "healthcheck": {"test": ["CMD", "true"], "interval": "5 parsecs"}}),
+            "its interval is no duration; write such as \"90s\"",
+        ),
+    ] {
+        let problems = refused(&engine(entry.clone()), &own);
+        assert!(problems.contains(told) && problems.contains("mend the entry own"), "{entry}: {problems}");
+    }
+}

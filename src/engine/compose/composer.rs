@@ -14,6 +14,7 @@ use super::document::{
     Attachment, Build, ComposeFile, DECKY_LABEL, IS_SERVICE_LABEL, Logging, Network, SERVICE_LABEL, Service,
     container_name,
 };
+use super::format;
 use super::settings::ComposeSettings;
 use super::text::Text;
 
@@ -45,7 +46,8 @@ pub(super) fn local(fleet: &FleetConfig) -> impl Iterator<Item = (usize, &DeckyC
 }
 
 const ORIGINAL_NETWORK: &str = "decnet_lan";
-const RESTART: &str = "unless-stopped";
+/// When the daemon starts a container again by itself.
+pub(super) const RESTART: &str = "unless-stopped";
 
 struct Composer<'c> {
     settings: &'c ComposeSettings,
@@ -76,6 +78,10 @@ impl Composer<'_> {
     /// Adds a container; a name that is taken would merge two of them.
     fn add(&mut self, path: &str, name: String, service: Option<Service>) {
         let Some(service) = service else { return };
+        if let Err(what) = format::container(&name) {
+            let what = format!("its container would be called {name}: {what}");
+            self.report(path, what, "rename the decky".to_owned());
+        }
         match self.services.entry(name) {
             Entry::Vacant(place) => {
                 let container_name = place.key().clone();
@@ -92,6 +98,13 @@ impl Composer<'_> {
     fn base(&mut self, path: &str, decky: &DeckyConfig) -> Option<Service> {
         let image = self.text(&format!("{path}.base_image"), &decky.base_image);
         let hostname = self.text(&format!("{path}.hostname"), &decky.hostname);
+        if let Err(what) = format::image(&decky.base_image) {
+            let hint = "write an image such as \"debian:12\"".to_owned();
+            self.report(&format!("{path}.base_image"), what.to_owned(), hint);
+        }
+        if let Err(what) = format::hostname(&decky.hostname) {
+            self.report(&format!("{path}.hostname"), what, "write a shorter one".to_owned());
+        }
         let address = match decky.ip {
             IpAddr::V4(_) => Attachment { ipv4_address: Some(decky.ip), ipv6_address: None },
             IpAddr::V6(_) => Attachment { ipv4_address: None, ipv6_address: Some(decky.ip) },
@@ -137,6 +150,7 @@ impl Composer<'_> {
             let shared = format!("{from}:{}:{}", volume.to.as_str(), volume.mode.as_str());
             volumes.push(self.text(&format!("{path}: volume"), &shared)?);
         }
+        self.entry(path, name, spec);
         let label = |value: &str| Text::own(value);
         Some(Service {
             image,
@@ -163,6 +177,34 @@ impl Composer<'_> {
             ]),
             ..Service::default()
         })
+    }
+
+    /// What a compose tool would refuse in a service's catalogue entry.
+    fn entry(&mut self, path: &str, name: &ServiceName, spec: &ServiceSpec) {
+        let mut wrong = Vec::new();
+        if let Source::Image(image) = &spec.source
+            && let Err(what) = format::image(image.as_str())
+        {
+            wrong.push(format!("its image won't do: {what}"));
+        }
+        if let Source::Build(folder) = &spec.source
+            && folder.components().any(|part| part == std::path::Component::ParentDir)
+        {
+            wrong.push("its folder steps up with `..`, and would leave the templates".to_owned());
+        }
+        if let Some(Err(what)) = spec.healthcheck.as_ref().map(format::health) {
+            wrong.push(format!("its health check won't do: {what}"));
+        }
+        if let Some(double) = format::double(spec.capabilities.iter().map(Text::as_str)) {
+            wrong.push(format!("its capability {double} is listed twice"));
+        }
+        if let Some(double) = format::double(spec.volumes.iter().map(|volume| volume.to.as_str())) {
+            wrong.push(format!("two of its volumes are at {double}"));
+        }
+        for what in wrong {
+            let hint = format!("mend the entry {name} of the catalogue file");
+            self.report(path, format!("the service {name}: {what}"), hint);
+        }
     }
 
     /// The catalogue's variables, then the fleet's settings, then those that

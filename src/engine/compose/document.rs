@@ -1,6 +1,6 @@
 //! The compose file as a typed document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,47 @@ impl ComposeFile {
     /// Takes a decky out.
     pub(super) fn remove(&mut self, decky: &DeckyName) {
         self.services.retain(|_, service| service.decky() != Some(decky.as_str()));
+    }
+
+    /// Leaves these deckies only.
+    pub(super) fn cut_to(&mut self, deckies: &BTreeSet<DeckyName>) {
+        let names: BTreeSet<&str> = deckies.iter().map(DeckyName::as_str).collect();
+        self.services.retain(|_, service| service.decky().is_some_and(|decky| names.contains(decky)));
+    }
+
+    /// The decky that a container is of.
+    pub(super) fn decky_of(&self, container: &str) -> Option<DeckyName> {
+        DeckyName::parse(self.services.get(container)?.decky()?).ok()
+    }
+
+    /// The image that a container is made of, unless it is built.
+    pub(super) fn image(&self, container: &str) -> Option<&str> {
+        self.services.get(container)?.image.as_ref().map(Text::as_str)
+    }
+
+    /// The images that containers are made of or built on, each with the name
+    /// of one of its containers.
+    pub(super) fn images(&self) -> BTreeMap<&str, &str> {
+        fn of(service: &Service) -> Option<&str> {
+            let base = service.build.as_ref().and_then(|build| build.args.get("BASE_IMAGE"));
+            service.image.as_ref().or(base).map(Text::as_str)
+        }
+        self.services.iter().filter_map(|(name, service)| Some((of(service)?, name.as_str()))).collect()
+    }
+
+    /// The one container whose image a text names.
+    pub(super) fn with_image_in(&self, text: &str) -> Option<&str> {
+        let names =
+            |service: &Service| service.image.as_ref().is_some_and(|image| text.contains(image.as_str()));
+        let mut all = self.services.iter().filter(|(_, service)| names(service));
+        let (name, _) = all.next()?;
+        all.next().is_none().then_some(name.as_str())
+    }
+
+    /// The address that a base container has on the network.
+    pub(super) fn address(&self, container: &str) -> Option<IpAddr> {
+        let place = self.services.get(container)?.networks.values().next()?;
+        place.ipv4_address.or(place.ipv6_address)
     }
 
     pub(super) fn of_decky<'f>(

@@ -150,7 +150,7 @@ pub struct ComposeSettings {
     /// Where services leave what they caught, a folder for each:
     /// `/var/lib/decnet/artifacts`.
     pub artifacts: PathBuf,
-    /// The compose tool: `docker` or `podman` with a `compose` command, or a
+    /// The compose tool: `docker` with a `compose` command, or a
     /// `docker-compose`. Without one, the first of these on the `PATH`.
     pub program: Option<PathBuf>,
     /// How long a container must have stayed up before it counts: 2 seconds.

@@ -173,7 +173,7 @@ pub struct Compose {
     /// A catalogue file with services of your own
     #[arg(long, value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
-    /// The compose tool: docker, docker-compose or podman, by name or path
+    /// The compose tool: docker or docker-compose, by name or path
     #[arg(long, value_name = "PROGRAM")]
     pub compose_program: Option<PathBuf>,
 }
