@@ -136,7 +136,7 @@ impl Chosen {
             Self::Process(engine) => Ok(engine
                 .running()?
                 .into_iter()
-                .map(|d| Place::new(d.decky, &d.service, d.addr.to_string()))
+                .map(|d| Place::new(d.decky, &d.service, d.addr.to_string(), true))
                 .collect()),
             Self::Compose(engine) => {
                 let fleet = home.deployed().await?;
@@ -151,11 +151,11 @@ impl Chosen {
                     let service = container.service.as_ref()?;
                     let ports =
                         fleet.as_ref().map(|fleet| engine.ports(fleet, container)).unwrap_or_default();
-                    let at = match (container.state.as_str(), ports.first()) {
-                        ("running", Some(port)) => port.clone(),
-                        (state, _) => state.to_owned(),
+                    let at = match ports.first() {
+                        Some(port) if container.is_up() => port.clone(),
+                        _ => container.state.clone(),
                     };
-                    Some(Place::new(container.decky.clone(), service, at))
+                    Some(Place::new(container.decky.clone(), service, at, container.is_up()))
                 };
                 Ok(containers.iter().filter_map(place).collect())
             }

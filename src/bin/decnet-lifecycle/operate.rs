@@ -274,12 +274,12 @@ fn finish(
     out.say(
         || {
             json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
-                  "decoys": decoys.len()})
+                  "decoys": Place::count_up(decoys)})
         },
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!("\n{sum}{open}; {} decoys are running, {logs}", decoys.len())
+            format!("\n{sum}{open}; {} decoys are running, {logs}", Place::count_up(decoys))
         },
     );
     Ok(match (interrupted, failed) {

@@ -11,11 +11,17 @@ pub struct Place {
     pub decky: DeckyName,
     service: String,
     at: String,
+    is_up: bool,
 }
 
 impl Place {
-    pub fn new(decky: DeckyName, service: &ServiceName, at: String) -> Self {
-        Self { decky, service: service.to_string(), at }
+    pub fn new(decky: DeckyName, service: &ServiceName, at: String, is_up: bool) -> Self {
+        Self { decky, service: service.to_string(), at, is_up }
+    }
+
+    /// How many of these are up.
+    pub fn count_up(places: &[Self]) -> usize {
+        places.iter().filter(|place| place.is_up).count()
     }
 }
 
