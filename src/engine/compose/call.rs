@@ -64,7 +64,8 @@ impl ComposeEngine {
         let mut report = Report::new();
         let mut wanted: BTreeSet<DeckyName> = work.deckies.keys().cloned().collect();
         fail(&mut report, &mut wanted, unbuildable(&mut composed, &work.fleet));
-        fail(&mut report, &mut wanted, absent(&composed, work));
+        let absent = absent(&composed, &wanted);
+        fail(&mut report, &mut wanted, absent);
         let tool = self.tool(&work.clock).await?;
         let lock = self.lock(work).await?;
         let parts = Parts { tool: &tool, lock: &lock, composed: &composed, build, keep };
@@ -231,13 +232,13 @@ fn fail(report: &mut Report, wanted: &mut BTreeSet<DeckyName>, failures: BTreeMa
 }
 
 /// The deckies of a call that the compose file doesn't have.
-fn absent(composed: &ComposeFile, work: &Work) -> BTreeMap<DeckyName, Failure> {
+fn absent(composed: &ComposeFile, wanted: &BTreeSet<DeckyName>) -> BTreeMap<DeckyName, Failure> {
     let is_absent = |decky: &&DeckyName| composed.containers(decky).next().is_none();
     let failure = |decky: &DeckyName| {
         let text = format!("the fleet has no decky {decky} on this machine; deploy it with its fleet file");
         (decky.clone(), failed(&text))
     };
-    work.deckies.keys().filter(is_absent).map(failure).collect()
+    wanted.iter().filter(is_absent).map(failure).collect()
 }
 
 /// Takes out the deckies whose images would be built from folders that can't
