@@ -199,8 +199,12 @@ impl ComposeFile {
 
     /// The one container whose image a text names.
     pub(super) fn with_image_in(&self, text: &str) -> Option<&str> {
+        let words: BTreeSet<&str> = text
+            .split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ','))
+            .map(|word| word.trim_end_matches(':'))
+            .collect();
         let names =
-            |service: &Service| service.image.as_ref().is_some_and(|image| text.contains(image.as_str()));
+            |service: &Service| service.image.as_ref().is_some_and(|image| words.contains(image.as_str()));
         let mut all = self.services.iter().filter(|(_, service)| names(service));
         let (name, _) = all.next()?;
         all.next().is_none().then_some(name.as_str())

@@ -104,24 +104,21 @@ pub(super) async fn ensure(
     seen: &[Seen],
 ) -> Result<There, Failure> {
     let (clock, fleet) = (&work.clock, &*work.fleet);
-    match look(tool, settings, clock).await? {
-        Some(there) => {
-            let Err(differs) = compare(&there, settings, fleet) else { return Ok(there) };
-            let on_it = |one: &&Seen| one.detail.networks.values().any(|at| at.network == there.id);
-            let users: Vec<&Seen> = seen.iter().filter(on_it).collect();
-            let others = users.iter().any(|one| !work.deckies.contains_key(&one.decky));
-            if !there.is_ours(settings) || others || !there.strangers(seen).is_empty() {
-                return Err(differs);
-            }
-            let deckies: BTreeSet<&DeckyName> = users.iter().map(|one| &one.decky).collect();
-            let doomed: Vec<&Seen> = seen.iter().filter(|one| deckies.contains(&one.decky)).collect();
-            for decky in &deckies {
-                super::note(work, decky, "made anew: its network gets other settings");
-            }
-            containers::remove(tool, settings, clock, &doomed).await?;
-            tool.ask(&["network", "rm", "--", settings.network.as_str()], settings.grace, clock).await?;
+    if let Some(there) = look(tool, settings, clock).await? {
+        let Err(differs) = compare(&there, settings, fleet) else { return Ok(there) };
+        let on_it = |one: &&Seen| one.detail.networks.values().any(|at| at.network == there.id);
+        let users: Vec<&Seen> = seen.iter().filter(on_it).collect();
+        let others = users.iter().any(|one| !work.deckies.contains_key(&one.decky));
+        if !there.is_ours(settings) || others || !there.strangers(seen).is_empty() {
+            return Err(differs);
         }
-        None => {}
+        let deckies: BTreeSet<&DeckyName> = users.iter().map(|one| &one.decky).collect();
+        let doomed: Vec<&Seen> = seen.iter().filter(|one| deckies.contains(&one.decky)).collect();
+        for decky in &deckies {
+            super::note(work, decky, "made anew: its network gets other settings");
+        }
+        containers::remove(tool, settings, clock, &doomed).await?;
+        tool.ask(&["network", "rm", "--", settings.network.as_str()], settings.grace, clock).await?;
     }
     let made = make(tool, settings, clock, fleet).await;
     match (look(tool, settings, clock).await?, made) {

@@ -223,7 +223,7 @@ fn explained(lines: &[String], line: &str, file: &ComposeFile) -> String {
     let mut why = reason(line).to_owned();
     let named = spoken_of(line).filter(|name| file.has(name));
     let of_image = || file.with_image_in(&why).map(str::to_owned);
-    let speaker = named.or_else(of_image).or_else(|| busy(lines, file));
+    let speaker = named.or_else(|| busy(lines, file)).or_else(of_image);
     if let Some(said) = build_words(lines, &why) {
         why = format!("{why}; it said: {said}");
     }
@@ -332,7 +332,7 @@ fn busy(lines: &[String], file: &ComposeFile) -> Option<String> {
     let failed = lines.iter().filter(|line| line.starts_with("> [")).find_map(known);
     let is_over =
         |line: &String| ["Created", "Started", "Running", "done", "Pulled"].iter().any(|w| line.ends_with(w));
-    failed.or_else(|| lines.iter().filter(|line| !is_over(line)).filter_map(known).last())
+    failed.or_else(|| lines.iter().filter(|line| !is_over(line)).filter_map(known).next_back())
 }
 
 /// What a failed command of a build said last.
