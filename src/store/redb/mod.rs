@@ -15,6 +15,7 @@ use crate::lifecycle::{LifecycleId, Record, Revision};
 use super::{Batch, Feed, Outcome, Page, Pruned, Query, Retention, Store, StoreError};
 
 mod core;
+mod gather;
 mod open;
 mod read;
 mod tables;
@@ -24,6 +25,7 @@ pub use open::OpenError;
 #[cfg(feature = "testkit")]
 pub(crate) use tables::{decode_row, encode};
 
+use gather::Gate;
 use writer::{Command, Reopen, Reply, SharedDatabase, Writer, closed};
 
 /// Submissions that wait for the writer before submitters do.
@@ -52,6 +54,7 @@ const QUEUE: usize = 1_024;
 pub struct RedbStore {
     db: SharedDatabase,
     commands: Sender<Command>,
+    gate: Option<Arc<Gate>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -88,19 +91,19 @@ impl RedbStore {
         open: impl Fn() -> B + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let db = open::open_backend(open())?;
-        let (store, writer) = Self::over(db, Some(Box::new(move || open::open_backend(open()))));
+        let (store, writer) = Self::over(db, Some(Box::new(move || open::open_backend(open()))), None);
         Ok((store, writer.run()))
     }
 
-    fn over(db: Database, reopen: Option<Reopen>) -> (Self, Writer) {
+    fn over(db: Database, reopen: Option<Reopen>, gate: Option<Arc<Gate>>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer { db: Arc::clone(&db), reopen, commands: receiver, last_group: 0 };
-        (Self { db, commands, thread: Mutex::new(None) }, writer)
+        let writer = Writer::new(Arc::clone(&db), reopen, receiver, gate.clone());
+        (Self { db, commands, gate, thread: Mutex::new(None) }, writer)
     }
 
     fn start(db: Database, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
-        let (mut store, writer) = Self::over(db, reopen);
+        let (mut store, writer) = Self::over(db, reopen, Some(Arc::default()));
         let thread = std::thread::Builder::new().name("decnet-store".to_owned());
         let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));
         let thread = thread.map_err(|source| OpenError::Io {
@@ -129,6 +132,9 @@ impl RedbStore {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        if let Some(gate) = &self.gate {
+            gate.submitted(self.commands.len());
+        }
         let lost = || std::io::Error::other("the writer ended before it answered");
         answer.recv().await.unwrap_or_else(|_| Err(StoreError::unknown("committing", lost())))
     }
