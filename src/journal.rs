@@ -12,6 +12,7 @@ use crate::lifecycle::{
     Timestamp, Transition,
 };
 use crate::store::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step, Store, StoreError};
+use crate::waiting::{Waiter, Waiting};
 
 /// The only way from an intended step to a durable one.
 ///
@@ -25,6 +26,7 @@ struct Shared {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     committed: Signal,
+    waiting: Waiting,
     steps: AtomicU64,
     commits: AtomicU64,
     conflicts: AtomicU64,
@@ -90,6 +92,7 @@ impl Journal {
                 store,
                 bus,
                 committed: Signal::new(),
+                waiting: Waiting::default(),
                 steps: AtomicU64::new(0),
                 commits: AtomicU64::new(0),
                 conflicts: AtomicU64::new(0),
@@ -105,6 +108,11 @@ impl Journal {
     /// Wakes after the next commit made through this journal.
     pub(crate) fn committed(&self) -> EventListener {
         self.shared.committed.listen()
+    }
+
+    /// Wakes when one of these rows ends by a commit made through this journal.
+    pub(crate) fn waiter(&self, ids: &[LifecycleId]) -> Waiter<'_> {
+        self.shared.waiting.on(ids)
     }
 
     pub(crate) fn counts(&self) -> JournalCounts {
@@ -276,6 +284,9 @@ impl Journal {
                     for record in superseded.iter().chain([&**record]) {
                         steps += 1;
                         self.publish(record);
+                        if !record.is_open() {
+                            self.shared.waiting.ended(record.id);
+                        }
                     }
                 }
                 Outcome::Refused(Refusal::Conflict(_)) => {

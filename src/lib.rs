@@ -90,6 +90,7 @@ mod strategy;
 mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod waiting;
 #[cfg(feature = "worker")]
 pub mod worker;
 

@@ -8,4 +8,5 @@ mod original;
 mod runtimes;
 mod swarm;
 mod sweeping;
+mod waiting;
 mod world;
