@@ -42,14 +42,17 @@ impl Gate {
 
     fn wait_until<T>(&self, queue: &Receiver<T>, wanted: usize, deadline: Instant) -> bool {
         self.wanted.store(wanted, Ordering::SeqCst);
-        while queue.len() < wanted {
+        let came = loop {
             let listener = self.enough.listen();
-            if queue.len() >= wanted || listener.wait_deadline(deadline).is_none() {
-                break;
+            if queue.len() >= wanted {
+                break true;
             }
-        }
+            if listener.wait_deadline(deadline).is_none() {
+                break false;
+            }
+        };
         self.wanted.store(usize::MAX, Ordering::SeqCst);
-        queue.len() >= wanted
+        came
     }
 }
 
