@@ -17,7 +17,7 @@ fn engine(dir: &Path) -> ProcessEngine {
 }
 
 fn fleet(services: &[&str]) -> FleetConfig {
-    let fleet = FleetConfig::from_json(include_bytes!("../examples/fleet.json")).unwrap();
+    let fleet = FleetConfig::from_json(include_bytes!("../../examples/fleet.json")).unwrap();
     let services = services.iter().map(|name| ServiceName::parse(name).unwrap()).collect();
     fleet.with_services(&decky(), services).unwrap()
 }
