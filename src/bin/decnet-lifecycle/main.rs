@@ -54,9 +54,9 @@ impl<E: std::error::Error> From<E> for Complaint {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().collect();
-    if words.get(1).is_some_and(|word| word == "decoy") {
-        return decoy(words.into_iter().skip(2));
+    // The process engine starts this program again, once for each service.
+    if let Some(end) = decnet_lifecycle::process::decoy_main() {
+        return end;
     }
     let args = Args::parse();
     logger::install(args.verbose);
@@ -116,18 +116,6 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
             Ok(Done::Well)
-        }
-    }
-}
-
-/// Plays one service of one decky; the process engine starts these.
-fn decoy(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    use decnet_lifecycle::process::{DecoyOptions, run_decoy};
-    match DecoyOptions::from_args(args).and_then(|options| run_decoy(&options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            ExitCode::from(2)
         }
     }
 }
