@@ -146,6 +146,29 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
 }
 
 #[test]
+fn a_service_that_nobody_has_defined_is_refused_and_one_that_died_is_shown() {
+    let home = Home::new();
+    let fleet = std::fs::read_to_string(FLEET).unwrap();
+    let wrong = home.file("wrong.json", &fleet.replace("\"smtp\"", "\"ssmtp\""));
+    let told = home.refused(&["deploy", &wrong]);
+    assert!(told.contains("nobody has defined the service ssmtp; did you mean smtp?"), "{told}");
+    home.lines(0, &["deploy", FLEET, "--only", "decky-01"]);
+    let told = home.refused(&["mutate", "decky-01", "--services", "ssh,redsi"]);
+    assert!(told.contains("nobody has defined the service redsi; did you mean redis?"), "{told}");
+
+    let ready = std::fs::read(home.path("decoys/decky-01.ssh.ready")).unwrap();
+    let pid = serde_json::from_slice::<Value>(&ready).unwrap()["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let shown = || home.lines(0, &["ls", "--decky", "decky-01"]).join("\n");
+    while !shown().contains("ssh=dead") {
+        std::thread::yield_now();
+    }
+    let end = home.json(0, &["deploy", FLEET, "--only", "decky-02"]).pop().unwrap();
+    assert_eq!(end["decoys"], 5);
+    home.lines(0, &["teardown"]);
+}
+
+#[test]
 fn a_key_does_it_once_and_decoys_are_found_again() {
     let home = Home::new();
     home.lines(0, &["deploy", FLEET, "--only", "decky-01,decky-02", "--key", "first"]);
@@ -215,10 +238,10 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
     std::fs::remove_file(home.path("fleet-state.json")).unwrap();
 }
 
-/// A deploy that waits for a decoy that never listens.
-fn stuck(home: &Home) -> (Child, String) {
+/// A deploy that waits for a decoy to stop that doesn't, as long as its lock is
+/// held, which is given.
+fn stuck(home: &Home) -> (Child, std::fs::File) {
     let mut fleet: Value = serde_json::from_str(&std::fs::read_to_string(FLEET).unwrap()).unwrap();
-    // Many deckies take long enough for somebody to interrupt or look.
     let decky = fleet["deckies"][0].clone();
     for number in 10..60 {
         let mut more = decky.clone();
@@ -227,6 +250,9 @@ fn stuck(home: &Home) -> (Child, String) {
         fleet["deckies"].as_array_mut().unwrap().push(more);
     }
     let path = home.file("many.json", &fleet.to_string());
+    std::fs::create_dir(home.path("decoys")).unwrap();
+    let lock = std::fs::File::create(home.path("decoys/decky-10.ssh.lock")).unwrap();
+    lock.lock().unwrap();
     let mut child = home
         .command(&["--json", "deploy", &path])
         .stdout(Stdio::piped())
@@ -235,12 +261,12 @@ fn stuck(home: &Home) -> (Child, String) {
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     let mut lines = out.lines().map_while(Result::ok);
-    let first = lines.find(|line| line.contains("\"progress\"")).unwrap();
+    lines.find(|line| line.contains("\"progress\"")).unwrap();
     // Somebody must go on reading, or the pipe fills up.
     let rest = std::thread::spawn(move || lines.collect::<Vec<_>>().join("\n"));
     child.stdin = None;
     RESTS.with(|rests| rests.borrow_mut().push(rest));
-    (child, first)
+    (child, lock)
 }
 
 thread_local! {
@@ -250,7 +276,7 @@ thread_local! {
 #[test]
 fn others_read_and_watch_beside_a_running_deploy_and_ctrl_c_stops_it_cleanly() {
     let home = Home::new();
-    let (mut child, _) = stuck(&home);
+    let (mut child, _lock) = stuck(&home);
     let rows = home.json(0, &["ls", "--open", "--limit", "100"]);
     assert_eq!(rows.len(), 56, "ls beside a running deploy");
     let told = home.refused(&["sweep"]);
@@ -288,9 +314,10 @@ fn others_read_and_watch_beside_a_running_deploy_and_ctrl_c_stops_it_cleanly() {
 #[test]
 fn a_killed_master_leaves_a_store_that_opens_and_rows_that_end() {
     let home = Home::new();
-    let (mut child, _) = stuck(&home);
+    let (mut child, lock) = stuck(&home);
     child.kill().unwrap();
     child.wait().unwrap();
+    drop(lock);
     // Reading works right after, and the rows still say what they were.
     assert_eq!(home.json(0, &["ls", "--open", "--limit", "100"]).len(), 56);
     assert_eq!(home.json(0, &["sweep"])[0]["failed"], 56);

@@ -133,11 +133,16 @@ impl Chosen {
     /// Where what this engine runs can be reached.
     pub async fn places(&self, home: &Home) -> Result<Vec<Place>, Complaint> {
         match self {
-            Self::Process(engine) => Ok(engine
-                .running()?
-                .into_iter()
-                .map(|d| Place::new(d.decky, &d.service, d.addr.to_string()))
-                .collect()),
+            Self::Process(engine) => {
+                let mut places: Vec<Place> = engine
+                    .running()?
+                    .into_iter()
+                    .map(|d| Place::new(d.decky, &d.service, d.addr.to_string()))
+                    .collect();
+                let dead = engine.dead()?;
+                places.extend(dead.into_iter().map(|(decky, service)| Place::dead(decky, &service)));
+                Ok(places)
+            }
             Self::Compose(engine) => {
                 let fleet = home.deployed().await?;
                 let containers = match engine.running().await {

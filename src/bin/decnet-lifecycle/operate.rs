@@ -178,7 +178,8 @@ async fn master(home: &Home, out: &Output, chosen: &Chosen, terms: &Terms) -> Re
     let runner = home.runner(store, chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
     let recovered = runner.recover().await?;
     if recovered.failed > 0 {
-        let running: BTreeSet<_> = chosen.places(home).await?.into_iter().map(|place| place.decky).collect();
+        let places = chosen.places(home).await?.into_iter().filter(|place| !place.is_dead());
+        let running: BTreeSet<_> = places.map(|place| place.decky).collect();
         let names: Vec<&str> = running.iter().map(|decky| decky.as_str()).collect();
         let running = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         eprintln!(
@@ -269,17 +270,18 @@ fn finish(
         crate::output::line("");
     }
     out.table(records, decoys);
+    let running = decoys.iter().filter(|decoy| !decoy.is_dead()).count();
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
     out.say(
         || {
             json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
-                  "decoys": decoys.len()})
+                  "decoys": running})
         },
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!("\n{sum}{open}; {} decoys are running, {logs}", decoys.len())
+            format!("\n{sum}{open}; {running} decoys are running, {logs}")
         },
     );
     Ok(match (interrupted, failed) {

@@ -17,7 +17,18 @@ impl Place {
     pub fn new(decky: DeckyName, service: &ServiceName, at: String) -> Self {
         Self { decky, service: service.to_string(), at }
     }
+
+    /// One that should be there and isn't.
+    pub fn dead(decky: DeckyName, service: &ServiceName) -> Self {
+        Self::new(decky, service, DEAD.to_owned())
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.at == DEAD
+    }
 }
+
+const DEAD: &str = "dead";
 
 pub struct Output {
     json: bool,
