@@ -84,18 +84,87 @@ impl Invariants {
     /// # Errors
     /// The first [`Breach`] found.
     pub async fn check(&mut self, store: &dyn Store) -> Result<(), Breach> {
+        self.check_all(store).await.map(drop)
+    }
+
+    /// [`check`](Self::check), and the rows it saw, newest first.
+    pub(super) async fn check_all(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
+        let rows = self.check_listed(store).await?;
+        check_other_ways(store, &rows).await?;
+        Ok(rows)
+    }
+
+    /// All of [`check`](Self::check) but the ways to a row by decky and by id.
+    pub(super) async fn check_listed(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
         let steps = self.follow_feed(store).await?;
         let rows = all(store, &Query::new()).await?;
         self.check_rows(&rows)?;
-        check_indexes(store, &rows).await?;
-        if let Some(witness) = &self.witness {
-            for entry in &steps {
-                if entry.status == Status::Succeeded {
-                    hold!(witness.has_evidence(entry), "row {} succeeded without evidence", entry.id);
-                }
-            }
-            hold!(witness.breaches().is_empty(), "{}", witness.breaches().join("; "));
+        check_open(store, &rows).await?;
+        self.check_witness(&steps)?;
+        Ok(rows)
+    }
+
+    /// Checks what the feed says has changed since the last check: much
+    /// cheaper than [`check`](Self::check) where most rows rest. What changed
+    /// without the feed's knowing is for `check` to find, at the end or after a
+    /// crash.
+    ///
+    /// Gives the rows that have changed, oldest first.
+    ///
+    /// ```
+    /// use decnet_lifecycle::{MemoryStore, testkit::Invariants};
+    ///
+    /// let store = MemoryStore::new();
+    /// let mut invariants = Invariants::new();
+    /// let changed = futures_lite::future::block_on(invariants.check_changes(&store))?;
+    /// assert!(changed.is_empty());
+    /// # Ok::<(), decnet_lifecycle::testkit::Breach>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first [`Breach`] found.
+    pub async fn check_changes(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
+        let steps = self.follow_feed(store).await?;
+        if steps.is_empty() {
+            self.check_witness(&steps)?;
+            return Ok(Vec::new());
         }
+        let ids: BTreeSet<LifecycleId> = steps.iter().map(|entry| entry.id).collect();
+        let rows = store.read(&ids.iter().copied().collect::<Vec<_>>()).await?;
+        let found: BTreeMap<LifecycleId, &Record> = rows.iter().map(|row| (row.id, row)).collect();
+        for id in &ids {
+            let open = self.last.get(id).is_some_and(|entry| entry.status.is_open());
+            hold!(!open || found.contains_key(id), "open row {id} has vanished");
+        }
+        for row in &rows {
+            self.check_row(row)?;
+        }
+        let deckies: BTreeSet<&DeckyName> = steps.iter().map(|entry| &entry.decky).collect();
+        for decky in deckies {
+            let open = all(store, &Query::new().decky(decky.clone()).open()).await?;
+            hold!(open.len() < 2 || self.overlaps, "decky {decky} has {} open rows: {open:?}", open.len());
+            for row in rows.iter().filter(|row| row.decky == *decky) {
+                let listed = open.iter().any(|other| other == row);
+                hold!(listed == row.is_open(), "among the open rows of {decky}: {listed}, but it is {row:?}");
+            }
+        }
+        self.check_witness(&steps)?;
+        Ok(rows)
+    }
+
+    /// Whether a row was in the feed, and was there still when all were last
+    /// looked at.
+    pub(super) fn knows(&self, id: LifecycleId) -> bool {
+        self.last.contains_key(&id)
+    }
+
+    fn check_witness(&self, steps: &[Entry]) -> Result<(), Breach> {
+        let Some(witness) = &self.witness else { return Ok(()) };
+        for entry in steps.iter().filter(|entry| entry.status == Status::Succeeded) {
+            hold!(witness.has_evidence(entry), "row {} succeeded without evidence", entry.id);
+        }
+        let breaches = witness.breaches();
+        hold!(breaches.is_empty(), "{}", breaches.join("; "));
         Ok(())
     }
 
@@ -145,18 +214,11 @@ impl Invariants {
         let mut open: BTreeMap<&DeckyName, LifecycleId> = BTreeMap::new();
         for row in rows {
             hold!(ids.insert(row.id), "row {} is listed twice", row.id);
-            let Some(entry) = self.last.get(&row.id) else {
-                return Err(Breach(format!("row {} was never in the feed", row.id)));
-            };
-            hold!(*entry == Entry::of(row), "the feed last said {entry:?} of {row:?}");
-            if row.is_open() {
-                hold!(!self.closed.contains_key(&row.id), "row {} is open again", row.id);
-                if let Some(other) = open.insert(&row.decky, row.id) {
-                    hold!(self.overlaps, "decky {} has two open rows, {other} and {}", row.decky, row.id);
-                }
-            } else {
-                let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
-                hold!(before == row, "closed row {before:?} has become {row:?}");
+            self.check_row(row)?;
+            if row.is_open()
+                && let Some(other) = open.insert(&row.decky, row.id)
+            {
+                hold!(self.overlaps, "decky {} has two open rows, {other} and {}", row.decky, row.id);
             }
         }
         for (id, entry) in &self.last {
@@ -165,6 +227,21 @@ impl Invariants {
         // What was pruned is not to be remembered for ever.
         self.last.retain(|id, _| ids.contains(id));
         self.closed.retain(|id, _| ids.contains(id));
+        Ok(())
+    }
+
+    /// Whether a row is what the feed last said of it, and stays closed.
+    fn check_row(&mut self, row: &Record) -> Result<(), Breach> {
+        let Some(entry) = self.last.get(&row.id) else {
+            return Err(Breach(format!("row {} was never in the feed", row.id)));
+        };
+        hold!(*entry == Entry::of(row), "the feed last said {entry:?} of {row:?}");
+        if row.is_open() {
+            hold!(!self.closed.contains_key(&row.id), "row {} is open again", row.id);
+        } else {
+            let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
+            hold!(before == row, "closed row {before:?} has become {row:?}");
+        }
         Ok(())
     }
 }
@@ -200,8 +277,8 @@ fn legal(before: Option<&Entry>, entry: &Entry) -> Result<(), Breach> {
     Ok(())
 }
 
-/// Whether every way to a row leads to the rows that there are.
-async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
+/// Whether the lists of open rows and by deadline have the rows that there are.
+async fn check_open(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
     hold!(rows.is_sorted_by(|a, b| a.id > b.id), "rows are not listed newest first");
     let open: Vec<Record> = rows.iter().filter(|row| row.is_open()).cloned().collect();
     let listed = all(store, &Query::new().open()).await?;
@@ -210,6 +287,11 @@ async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach>
     due.sort_by_key(|row| (row.deadline(), row.id));
     let listed = all(store, &Query::new().due_by(Timestamp::from_micros(i64::MAX))).await?;
     hold!(listed == due, "by deadline the open rows are {due:?}, listed are {listed:?}");
+    Ok(())
+}
+
+/// Whether by decky and by id the rows are those that there are.
+async fn check_other_ways(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
     let deckies: BTreeSet<&DeckyName> = rows.iter().map(|row| &row.decky).collect();
     for decky in deckies {
         let own: Vec<Record> = rows.iter().filter(|row| row.decky == *decky).cloned().collect();

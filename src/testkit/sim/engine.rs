@@ -1,15 +1,17 @@
 //! The simulated master's own engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_lite::FutureExt;
 
+use crate::clock::Clock;
 use crate::engine::{Engine, Report, Work};
 use crate::lifecycle::{Failure, FailureKind, LifecycleId};
 
+use super::Planted;
 use super::dice::Dice;
 use super::network::Network;
 
@@ -17,14 +19,27 @@ use super::network::Network;
 #[derive(Debug)]
 pub(super) struct SimEngine {
     pub(super) net: Arc<Network>,
-    pub(super) boasts: bool,
+    planted: Option<Planted>,
     /// What really succeeded.
-    pub(super) did: Mutex<BTreeSet<LifecycleId>>,
+    did: Mutex<BTreeSet<LifecycleId>>,
+    /// When a call for a row ended, since the master's last start.
+    ended: Mutex<BTreeMap<LifecycleId, Duration>>,
 }
 
 impl SimEngine {
-    pub(super) fn new(net: Arc<Network>, boasts: bool) -> Self {
-        Self { net, boasts, did: Mutex::default() }
+    pub(super) fn new(net: Arc<Network>, planted: Option<Planted>) -> Self {
+        Self { net, planted, did: Mutex::default(), ended: Mutex::default() }
+    }
+
+    /// When the call for this row ended, if it has, and the master that made
+    /// it lives.
+    pub(super) fn ended(&self, id: LifecycleId) -> Option<Duration> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    /// The master is gone, and with it whom the ends were told.
+    pub(super) fn master_died(&self) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(super) fn did(&self, id: LifecycleId) -> bool {
@@ -36,6 +51,17 @@ impl SimEngine {
     }
 
     async fn play(&self, work: &Work) -> Result<Report, Failure> {
+        let report = self.work(work).await;
+        let now = self.net.clock.monotonic();
+        let ids = work.deckies.values().map(|task| (task.id, now));
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+        if self.planted == Some(Planted::EngineUnheard) && self.dice().percent(20) {
+            return std::future::pending().await;
+        }
+        report
+    }
+
+    async fn work(&self, work: &Work) -> Result<Report, Failure> {
         let dice = self.dice();
         let kind = FailureKind::Engine;
         if dice.percent(3) {
@@ -53,7 +79,7 @@ impl SimEngine {
                     self.did.lock().unwrap_or_else(PoisonError::into_inner).insert(task.id);
                     report.succeeded(decky.clone());
                 }
-                70..82 if self.boasts => report.succeeded(decky.clone()),
+                70..82 if self.planted == Some(Planted::EngineBoasts) => report.succeeded(decky.clone()),
                 70..82 => report.failed(decky.clone(), Failure::new(kind, "no such image")),
                 82..90 => {}
                 90..98 => {

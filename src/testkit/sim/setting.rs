@@ -10,27 +10,39 @@ use crate::fleet::FleetConfig;
 use crate::lifecycle::LifecycleId;
 use crate::strategy::Deadlines;
 
+use super::engine::SimEngine;
 use super::network::Network;
 
 /// Deckies by the place of their host; the place after the last is the master.
 const DECKIES: usize = 10;
 pub(super) const HOSTS: usize = 3;
 
+/// How long a master may take to write down what an engine has said.
+const WRITTEN_DOWN: Duration = Duration::from_secs(60);
+
 /// A bus that sees whether a deadline failed a row before its time, whatever
-/// the wall clock did.
+/// the wall clock did, or long after an engine had said how it ended.
 #[derive(Debug)]
 pub(super) struct EarlyWatch {
     pub(super) net: Arc<Network>,
     pub(super) told: Arc<Mutex<BTreeMap<LifecycleId, Duration>>>,
+    pub(super) engine: Arc<SimEngine>,
 }
 
 impl Bus for EarlyWatch {
     fn publish(&self, event: &Event) {
         let Some(text) = event.error.as_deref().filter(|text| text.starts_with("Deadline: ")) else { return };
+        let now = self.net.clock.monotonic();
+        let ended = self.engine.ended(event.lifecycle_id);
+        if let Some(ended) = ended.filter(|at| at.saturating_add(WRITTEN_DOWN) < now) {
+            let ago = now.saturating_sub(ended);
+            let id = event.lifecycle_id;
+            self.net.complain(format!("what the engine said of row {id} was lost {ago:?} ago: {text}"));
+        }
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&event.lifecycle_id).copied();
         // A row that an earlier start of the master made carries no age.
         let Some(accepted) = told.filter(|at| !at.is_zero()) else { return };
-        let age = self.net.clock.monotonic().saturating_sub(accepted);
+        let age = now.saturating_sub(accepted);
         let deadlines = Deadlines::default();
         if age.saturating_add(Duration::from_secs(1)) < deadlines.queue.min(deadlines.run) {
             self.net.complain(format!("row {} failed at the age of {age:?}: {text}", event.lifecycle_id));
