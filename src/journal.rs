@@ -13,6 +13,7 @@ use crate::lifecycle::{
     Timestamp, Transition,
 };
 use crate::store::{Store, StoreError};
+use crate::waiting::{Waiter, Waiting};
 
 /// The only way from an intended step to a durable one.
 ///
@@ -34,6 +35,7 @@ struct Shared {
     bus: Arc<dyn Bus>,
     observer: Option<Arc<dyn Observer>>,
     committed: Signal,
+    waiting: Waiting,
     steps: AtomicU64,
     commits: AtomicU64,
     conflicts: AtomicU64,
@@ -108,6 +110,7 @@ impl Journal {
                 bus,
                 observer,
                 committed: Signal::new(),
+                waiting: Waiting::default(),
                 steps: AtomicU64::new(0),
                 commits: AtomicU64::new(0),
                 conflicts: AtomicU64::new(0),
@@ -128,6 +131,11 @@ impl Journal {
     /// Wakes after the next commit made through this journal.
     pub(crate) fn committed(&self) -> EventListener {
         self.shared.committed.listen()
+    }
+
+    /// Wakes when one of these rows ends by a commit made through this journal.
+    pub(crate) fn waiter(&self, ids: &[LifecycleId]) -> Waiter<'_> {
+        self.shared.waiting.on(ids)
     }
 
     pub(crate) fn counts(&self) -> JournalCounts {
@@ -328,6 +336,9 @@ impl Journal {
                         steps += 1;
                         if let Some(observer) = &self.shared.observer {
                             observer.changed(row);
+                        }
+                        if !row.is_open() {
+                            self.shared.waiting.ended(row.id);
                         }
                     }
                     superseded.iter().for_each(|row| self.publish(row));

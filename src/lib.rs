@@ -91,6 +91,7 @@ mod strategy;
 mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod waiting;
 #[cfg(feature = "worker")]
 pub mod worker;
 
@@ -116,14 +117,15 @@ pub use engine::compose;
 pub use engine::process;
 pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
 pub use fleet::{
-    DeckyConfig, DeckyRuntime, DeployedFleet, FleetConfig, FleetError, Mode, Problem, Problems,
-    SalvagedState, Shards,
+    Archetype, DeckyConfig, DeckyRuntime, DeployedFleet, Distro, FleetConfig, FleetError, HostNetwork,
+    IniFleet, IniSettings, Mode, Problem, Problems, SalvagedState, Shards,
 };
 pub use journal::{CommitError, Journal};
 pub use lifecycle::{
     AnyLifecycle, Closed, DeckyName, EngineName, Failed, Failure, FailureKind, HostId, Leaves, Lifecycle,
     LifecycleId, MasterName, NameError, Operation, Owner, ParseIdError, ParseTimestampError, Pending, Phase,
-    Record, RequestKey, Revision, Running, ServiceName, State, Status, Succeeded, Timestamp, Transition,
+    Record, RequestKey, Revision, Running, Secrets, ServiceName, State, Status, Succeeded, Timestamp,
+    Transition, text,
 };
 pub use placement::{Clash, Home, Placement, Plan, Standing};
 /// The database of [`RedbStore`], for whoever shares a file with it.

@@ -25,7 +25,9 @@ enum Value {
 
 /// What stands for etcd: keys, values, and when each was last put.
 #[derive(Debug, Default)]
-struct Remote(Mutex<(u64, BTreeMap<String, (u64, Value)>)>);
+struct Remote(Mutex<(u64, Values)>);
+
+type Values = BTreeMap<String, (u64, Value)>;
 
 impl Remote {
     /// All values under a prefix.
@@ -196,8 +198,10 @@ impl Store for CasStore {
                 old.map(|row| row.id).filter(|id| !named.contains(id)).take(policy.limit).collect();
             let feed = self.feed().await;
             let looked_at = feed.iter().take(policy.limit);
-            let last =
-                looked_at.filter(|entry| entry.at < policy.closed_before).map(|entry| entry.revision).last();
+            let last = looked_at
+                .filter(|entry| entry.at < policy.closed_before)
+                .map(|entry| entry.revision)
+                .next_back();
             let stale = feed.iter().filter(|entry| Some(entry.revision) <= last).count();
             let mut puts = vec![("head".to_owned(), Some(Value::Head(head)))];
             puts.extend(old.iter().map(|id| (row_key(id), None)));

@@ -146,6 +146,70 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
 }
 
 #[test]
+fn an_ini_fleet_is_read_by_the_ending_of_its_name() {
+    let home = Home::new();
+    let net = "[general]\nnet=10.66.0.0/24\ngw=10.66.0.1\ninterface=lo\n";
+    let text = format!("{net}[DC01]\nservices=ssh\n[web]\namount=2\nservices=http\n[nobody.ftp]\nbanner=x\n");
+    let fleet = home.file("fleet.INI", &text);
+    let output = home.run(&["deploy", "--engine", "process", &fleet]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("fleet.INI: line 10, [nobody.ftp]: there is no decky nobody"), "{told}");
+    assert!(first_line(home.port("DC01", "ssh").unwrap(), "").starts_with("SSH-2.0-OpenSSH"));
+    let names: Vec<String> =
+        home.json(0, &["ls"]).iter().map(|row| row["decky_name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    home.lines(0, &["mutate", "DC01", "--services", "ftp"]);
+    home.lines(0, &["teardown", "DC01"]);
+
+    let compose = home.lines(0, &["compose-file", &fleet]).join("\n");
+    assert!(compose.contains("\"web-02-http\"") && compose.contains("decnet-dc01-ssh-"), "{compose}");
+    // The same each time on the same machine.
+    assert_eq!(home.lines(0, &["compose-file", &fleet]).join("\n"), compose);
+    let own = home.file("own.json", r#"{"services": {"gopher": {"image": "gopher:1"}}}"#);
+    let gopher = home.file("gopher.ini", &format!("{net}[decky]\nservices=gopher\n[decky.gopher]\nmotd=x\n"));
+    let output = home.run(&["compose-file", "--catalogue", &own, &gopher]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && told.contains("note: deckies[0].services[0]: service_config.gopher.motd:"),
+        "{told}"
+    );
+    assert!(
+        home.refused(&["compose-file", &gopher])
+            .contains("line 6, [decky] services: there is no service gopher")
+    );
+
+    let broken = home.file("broken.ini", &format!("{net}[a]\nservices=ssh\n [b]\n"));
+    assert!(home.refused(&["deploy", &broken]).contains("broken.ini: line 7, [a]: it is indented"));
+    // Under another name it is no INI file, and that is told.
+    let other = home.file("fleet.txt", &text);
+    assert!(home.refused(&["doctor", &other]).contains("a fleet in INI form has a name that ends in .ini"));
+}
+
+#[test]
+fn a_service_that_nobody_has_defined_is_refused_and_one_that_died_is_shown() {
+    let home = Home::new();
+    let fleet = std::fs::read_to_string(FLEET).unwrap();
+    let wrong = home.file("wrong.json", &fleet.replace("\"smtp\"", "\"ssmtp\""));
+    let told = home.refused(&["deploy", &wrong]);
+    assert!(told.contains("nobody has defined the service ssmtp; did you mean smtp?"), "{told}");
+    home.lines(0, &["deploy", FLEET, "--only", "decky-01"]);
+    let told = home.refused(&["mutate", "decky-01", "--services", "ssh,redsi"]);
+    assert!(told.contains("nobody has defined the service redsi; did you mean redis?"), "{told}");
+
+    let ready = std::fs::read(home.path("decoys/decky-01.ssh.ready")).unwrap();
+    let pid = serde_json::from_slice::<Value>(&ready).unwrap()["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let shown = || home.lines(0, &["ls", "--decky", "decky-01"]).join("\n");
+    while !shown().contains("ssh=dead") {
+        std::thread::yield_now();
+    }
+    let end = home.json(0, &["deploy", FLEET, "--only", "decky-02"]).pop().unwrap();
+    assert_eq!(end["decoys"], 5);
+    home.lines(0, &["teardown"]);
+}
+
+#[test]
 fn a_key_does_it_once_and_decoys_are_found_again() {
     let home = Home::new();
     home.lines(0, &["deploy", FLEET, "--only", "decky-01,decky-02", "--key", "first"]);
@@ -218,10 +282,10 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
     assert_eq!(kept, "{\"config\": 7}");
 }
 
-/// A deploy that waits for a decoy that never listens.
-fn stuck(home: &Home) -> (Child, String) {
+/// A deploy that waits for a decoy to stop that doesn't, as long as its lock is
+/// held, which is given.
+fn stuck(home: &Home) -> (Child, std::fs::File) {
     let mut fleet: Value = serde_json::from_str(&std::fs::read_to_string(FLEET).unwrap()).unwrap();
-    // Many deckies take long enough for somebody to interrupt or look.
     let decky = fleet["deckies"][0].clone();
     for number in 10..60 {
         let mut more = decky.clone();
@@ -230,6 +294,9 @@ fn stuck(home: &Home) -> (Child, String) {
         fleet["deckies"].as_array_mut().unwrap().push(more);
     }
     let path = home.file("many.json", &fleet.to_string());
+    std::fs::create_dir(home.path("decoys")).unwrap();
+    let lock = std::fs::File::create(home.path("decoys/decky-10.ssh.lock")).unwrap();
+    lock.lock().unwrap();
     let mut child = home
         .command(&["--json", "deploy", &path])
         .stdout(Stdio::piped())
@@ -238,12 +305,12 @@ fn stuck(home: &Home) -> (Child, String) {
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     let mut lines = out.lines().map_while(Result::ok);
-    let first = lines.find(|line| line.contains("\"progress\"")).unwrap();
+    lines.find(|line| line.contains("\"progress\"")).unwrap();
     // Somebody must go on reading, or the pipe fills up.
     let rest = std::thread::spawn(move || lines.collect::<Vec<_>>().join("\n"));
     child.stdin = None;
     RESTS.with(|rests| rests.borrow_mut().push(rest));
-    (child, first)
+    (child, lock)
 }
 
 thread_local! {
@@ -253,7 +320,7 @@ thread_local! {
 #[test]
 fn others_read_and_watch_beside_a_running_deploy_and_ctrl_c_stops_it_cleanly() {
     let home = Home::new();
-    let (mut child, _) = stuck(&home);
+    let (mut child, _lock) = stuck(&home);
     let rows = home.json(0, &["ls", "--open", "--limit", "100"]);
     assert_eq!(rows.len(), 56, "ls beside a running deploy");
     let told = home.refused(&["sweep"]);
@@ -291,9 +358,10 @@ fn others_read_and_watch_beside_a_running_deploy_and_ctrl_c_stops_it_cleanly() {
 #[test]
 fn a_killed_master_leaves_a_store_that_opens_and_rows_that_end() {
     let home = Home::new();
-    let (mut child, _) = stuck(&home);
+    let (mut child, lock) = stuck(&home);
     child.kill().unwrap();
     child.wait().unwrap();
+    drop(lock);
     // Reading works right after, and the rows still say what they were.
     assert_eq!(home.json(0, &["ls", "--open", "--limit", "100"]).len(), 56);
     assert_eq!(home.json(0, &["sweep"])[0]["failed"], 56);

@@ -1,15 +1,20 @@
 //! The compose engine on a real daemon. Where there is none, or nothing to
 //! make an image of, the tests say so and pass; with
 //! `DECNET_LIFECYCLE_NEED_DOCKER` set, as in CI, they fail instead.
+//! `DECNET_LIFECYCLE_COMPOSE` names the compose tool (`docker`,
+//! `docker-compose` or a path); without it, the engine chooses.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, DockerName, NetworkDriver};
+use decnet_lifecycle::compose::{
+    Catalogue, ComposeEngine, ComposeSettings, DockerName, Health, NetworkDriver,
+};
 use decnet_lifecycle::*;
 use futures_lite::future::{block_on, zip};
 use serde_json::{Value, json};
@@ -28,7 +33,7 @@ fn is_ready() -> bool {
         let bin = root.path().join("bin");
         std::fs::create_dir(&bin).map_err(|error| error.to_string())?;
         std::fs::copy(busybox, bin.join("busybox")).map_err(|error| error.to_string())?;
-        for tool in ["sh", "sleep", "httpd", "echo", "false", "true"] {
+        for tool in ["sh", "sleep", "httpd", "echo", "false", "true", "kill"] {
             std::os::unix::fs::symlink("busybox", bin.join(tool)).map_err(|error| error.to_string())?;
         }
         let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output();
@@ -57,6 +62,11 @@ fn docker_says(args: &[&str]) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
+/// The compose tool that this run is about.
+fn tool() -> Option<PathBuf> {
+    std::env::var_os("DECNET_LIFECYCLE_COMPOSE").map(PathBuf::from)
+}
+
 /// A project, a network and deckies that no other test has.
 struct Site {
     dir: tempfile::TempDir,
@@ -64,6 +74,7 @@ struct Site {
     /// The third part of its addresses.
     net: u8,
     settings: ComposeSettings,
+    store: Arc<MemoryStore>,
 }
 
 impl Site {
@@ -72,9 +83,16 @@ impl Site {
         settings.project = DockerName::parse(&format!("dl-{name}")).unwrap();
         settings.network = DockerName::parse(&format!("dl-{name}-lan")).unwrap();
         settings.driver = Some(NetworkDriver::Bridge);
+        settings.program = tool();
         settings.settle = Duration::from_secs(1);
         settings.backoff = Duration::from_millis(10);
-        let site = Self { dir: tempfile::tempdir().unwrap(), name: name.to_owned(), net, settings };
+        let site = Self {
+            dir: tempfile::tempdir().unwrap(),
+            name: name.to_owned(),
+            net,
+            settings,
+            store: Arc::default(),
+        };
         site.clean();
         std::fs::write(site.dir.path().join("catalogue.json"), catalogue().to_string()).unwrap();
         site
@@ -99,7 +117,7 @@ impl Site {
     }
 
     fn runner(&self) -> Runner {
-        Runner::builder(Arc::new(MemoryStore::new()), Arc::new(self.engine())).build().unwrap()
+        Runner::builder(self.store.clone(), Arc::new(self.engine())).build().unwrap()
     }
 
     /// When each container of the project was started, by name.
@@ -136,6 +154,9 @@ impl Site {
             "--network",
             self.settings.network.as_str(),
         ]);
+        if let Some(tool) = tool() {
+            command.arg("--compose-program").arg(tool);
+        }
         command.arg("--catalogue").arg(self.dir.path().join("catalogue.json")).arg(path);
         command
     }
@@ -152,6 +173,10 @@ fn catalogue() -> Value {
     json!({"services": {
         "ssh": httpd(22), "http": httpd(80), "redis": httpd(6379), "ftp": httpd(21),
         "gone": {"image": "dl.invalid/none:1"},
+        "late": {"image": IMAGE, "command": ["sh", "-c", "sleep 3; exec httpd -f -p 81"], "ports": ["81/tcp"]},
+        "deaf": {"image": IMAGE, "command": ["sleep", "1000"], "ports": ["82/tcp"]},
+        "shaky": {"image": IMAGE, "ports": ["83/tcp"],
+                  "command": ["sh", "-c", "if [ -e /tried ]; then exec httpd -f -p 83; fi; : > /tried; sleep 1; exit 1"]},
         "brief": {"image": IMAGE, "command": ["sh", "-c", "echo gave up, password=hunter2; exit 3"]},
         "sick": {"image": IMAGE, "command": ["sleep", "1000"],
                  "healthcheck": {"test": ["CMD", "false"], "interval": "1s", "retries": 1}}}})
@@ -219,7 +244,7 @@ fn six_deckies_come_up_answer_change_and_go() {
     all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert_eq!(block_on(engine.running()).unwrap().len(), 24 - 1 - 4);
     assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_ok());
-    let down = TeardownRequest::new(fleet.names().cloned());
+    let down = TeardownRequest::all();
     all_well(&ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert!(block_on(engine.running()).unwrap().is_empty());
     assert!(docker_says(&["network", "inspect", "dl-six-lan"]).is_err());
@@ -256,13 +281,19 @@ fn each_decky_that_cannot_come_up_says_why_and_holds_no_other_back() {
     assert_eq!((ends["why-1"].as_str(), ends["why-6"].as_str()), ("succeeded", "succeeded"), "{ends:#?}");
     assert!(ends["why-2"].contains("dl.invalid"), "{ends:#?}");
     assert!(ends["why-3"].contains("why-3-brief"), "{ends:#?}");
-    assert!(ends["why-3"].contains("with code 3: gave up, password=[scrubbed]"), "{ends:#?}");
+    assert!(
+        ends["why-3"].contains("keeps ending: 5 times, last with code 3: gave up, password=[scrubbed]"),
+        "{ends:#?}"
+    );
     assert!(ends["why-4"].contains("why-4-sick is unhealthy"), "{ends:#?}");
-    assert!(ends["why-5"].contains("Address already in use"), "{ends:#?}");
+    assert!(
+        ends["why-5"].contains("its address 172.29.2.15 is held by the container why-foreign; stop that"),
+        "{ends:#?}"
+    );
     let left: Vec<String> = site.started().into_keys().collect();
     assert_eq!(left, ["why-1", "why-1-http", "why-6", "why-6-ssh"], "what failed is still there");
     // A network that is in use is never removed, nor is one of others'.
-    let down = TeardownRequest::new(fleet.names().cloned());
+    let down = TeardownRequest::all();
     all_well(&self::ends(&runner, block_on(runner.accept_teardown(down)).unwrap()));
     assert!(docker_says(&["network", "inspect", lan]).is_ok());
 
@@ -505,4 +536,223 @@ fn a_service_is_built_from_its_template_and_a_missing_one_fails_its_decky_only()
     let address = SocketAddr::from(([172, 29, 8, 11], 80));
     TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
     let _ = docker_says(&["rmi", "-f", "dl-make_make-1-http", "dl-make-make-1-http"]);
+}
+
+impl Site {
+    /// Whether each service of the fleet answers, from this machine.
+    fn unanswered(&self, fleet: &FleetConfig) -> Vec<SocketAddr> {
+        let port = |service: &ServiceName| match service.as_str() {
+            "ssh" => 22,
+            "http" => 80,
+            "redis" => 6379,
+            other => panic!("no port of {other} is known here"),
+        };
+        let doors = fleet.deckies.iter().flat_map(|decky| {
+            decky.services.iter().map(move |service| SocketAddr::new(decky.ip, port(service)))
+        });
+        doors.filter(|door| TcpStream::connect_timeout(door, Duration::from_secs(2)).is_err()).collect()
+    }
+
+    fn runtime(&self, fleet: &FleetConfig) -> BTreeMap<String, String> {
+        let runtime = block_on(self.engine().runtime(fleet)).unwrap();
+        runtime.iter().map(|(decky, seen)| (decky.to_string(), seen.to_string())).collect()
+    }
+
+    fn brought_up(&self, fleet: &FleetConfig) -> BTreeMap<String, String> {
+        let runner = self.runner();
+        ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap())
+    }
+}
+
+fn docker(words: &str) {
+    let words: Vec<&str> = words.split(' ').collect();
+    docker_says(&words).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+}
+
+/// What a machine does to two deckies that are up: `con-1` with http and
+/// redis, `con-2` with http.
+const STATES: [(&str, &[&str]); 16] = [
+    ("nothing", &[]),
+    ("a base restarts", &["restart -t 0 con-1"]),
+    ("a base is killed", &["kill con-1"]),
+    ("a base ends by itself", &["exec con-1 sh -c kill${IFS}1"]),
+    ("a base is removed", &["rm -f con-1"]),
+    ("a service is stopped", &["stop -t 0 con-1-http"]),
+    ("a service is removed", &["rm -f con-1-redis"]),
+    ("bases are removed, services stopped", &["rm -f con-1 con-2", "stop -t 0 con-1-http con-2-http"]),
+    ("all are stopped", &["stop -t 0 con-1 con-2 con-1-http con-1-redis con-2-http"]),
+    (
+        "all are stopped, the network is pruned",
+        &["stop -t 0 con-1 con-2 con-1-http con-1-redis con-2-http", "network rm dl-con-lan"],
+    ),
+    ("a service is paused", &["pause con-1-http"]),
+    ("a decky is paused", &["pause con-1 con-1-http con-1-redis"]),
+    ("a base leaves the network", &["network disconnect -f dl-con-lan con-2"]),
+    ("containers are no longer started again", &["update --restart no con-1 con-2-http", "kill con-2-http"]),
+    (
+        "the network is another",
+        &[
+            "rm -f con-2 con-2-http",
+            "stop -t 0 con-1 con-1-http con-1-redis",
+            "network rm dl-con-lan",
+            "network create --label decnet.lifecycle.network=dl-con --subnet 172.29.9.0/25 --gateway 172.29.9.2 dl-con-lan",
+        ],
+    ),
+    ("half of it is gone", &["rm -f con-1-redis con-2", "kill con-1", "pause con-1-http"]),
+];
+
+#[test]
+fn the_same_deploy_again_converges_from_every_state() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("con", 9);
+    let fleet = site.fleet(&[&["http", "redis"], &["http"]]);
+    all_well(&site.brought_up(&fleet));
+    for (state, orders) in STATES {
+        for order in orders {
+            // What is paused already can't be killed and so on; the next deploy counts.
+            let words: Vec<String> = order.split(' ').map(|word| word.replace("${IFS}", " ")).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let told = docker_says(&words);
+            assert!(told.is_ok() || words[0] == "pause", "{state}: {words:?}: {told:?}");
+        }
+        let ends = site.brought_up(&fleet);
+        assert!(ends.values().all(|end| end == "succeeded"), "{state}: {ends:#?}");
+        assert_eq!(site.unanswered(&fleet), [], "{state}: succeeded, and does not answer");
+        for (decky, runtime) in site.runtime(&fleet) {
+            assert!(runtime.starts_with("up"), "{state}: {decky} is {runtime}");
+        }
+        let policies =
+            docker_says(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "con-1", "con-2-http"]);
+        assert_eq!(policies.unwrap(), "unless-stopped\nunless-stopped", "{state}");
+    }
+}
+
+#[test]
+fn services_that_are_cut_off_are_told_and_a_mutate_of_theirs_brings_them_back() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("cut", 10);
+    let fleet = site.fleet(&[&["http", "ssh"], &["http"]]);
+    all_well(&site.brought_up(&fleet));
+    assert_eq!(site.runtime(&fleet)["cut-1"], "up (http running, ssh running)");
+    docker("restart -t 0 cut-1");
+    assert_eq!(site.runtime(&fleet)["cut-1"], "not up (http cut off, ssh cut off)");
+    assert_eq!(site.runtime(&fleet)["cut-2"], "up (http running)");
+    let runner = site.runner();
+    let mutate = MutateRequest::new(site.decky(1), services(&["http"]));
+    all_well(&ends(&runner, block_on(runner.accept_mutate(mutate)).unwrap()));
+    let fleet = fleet.with_services(&site.decky(1), services(&["http"])).unwrap();
+    assert_eq!(site.unanswered(&fleet), []);
+    assert_eq!(site.runtime(&fleet)["cut-1"], "up (http running)");
+    docker("rm -f cut-2");
+    let found = block_on(site.engine().found()).unwrap();
+    assert_eq!(found[&site.decky(2)].to_string(), "not up (http cut off)");
+}
+
+#[test]
+fn a_service_that_starts_slowly_or_fails_at_first_is_given_time_and_a_deaf_one_is_not_up() {
+    if !is_ready() {
+        return;
+    }
+    let mut site = Site::new("slow", 11);
+    site.settings.patience = Duration::from_secs(12);
+    let fleet = site.fleet(&[&["late"], &["deaf"], &["shaky"]]);
+    let ends = site.brought_up(&fleet);
+    assert_eq!(ends["slow-1"], "succeeded", "{ends:#?}");
+    assert_eq!(ends["slow-3"], "succeeded", "{ends:#?}");
+    assert_eq!(ends["slow-2"], "Engine: slow-2-deaf runs, but nothing answers at 172.29.11.12:82 after 12 s");
+}
+
+#[test]
+fn what_nobody_names_any_more_is_found_and_taken_down_and_the_network_goes_with_the_last() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("left", 12);
+    let fleet = site.fleet(&[&["http"], &["http"]]);
+    all_well(&site.brought_up(&fleet));
+    let other = site.fleet(&[&["http"]]);
+    let found = block_on(site.engine().found()).unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&site.decky(1), &site.decky(2)]);
+    let take = |decky: DeckyName| {
+        let task = Task { id: LifecycleId::from_u128(1), cancel: CancelToken::new() };
+        let deckies = BTreeMap::from([(decky.clone(), task)]);
+        let clock = Arc::new(SystemClock::new());
+        let work = Work { fleet: Arc::new(other.clone()), deckies, clock, progress: Arc::new(NoProgress) };
+        block_on(site.engine().teardown(&work)).unwrap().outcome(&decky).unwrap();
+    };
+    take(site.decky(2));
+    assert_eq!(site.started().into_keys().collect::<Vec<_>>(), ["left-1", "left-1-http"]);
+    let file = std::fs::read_to_string(site.engine().compose_path()).unwrap();
+    assert!(file.contains("left-1-http") && !file.contains("left-2"), "{file}");
+    take(site.decky(1));
+    assert!(docker_says(&["network", "inspect", "dl-left-lan"]).is_err());
+
+    // A deploy that brings nothing up leaves nothing.
+    let ends = site.brought_up(&site.fleet(&[&["gone"]]));
+    assert!(
+        ends["left-1"].contains("left-1-gone (image dl.invalid/none:1): "),
+        "the image is not named: {ends:#?}"
+    );
+    assert!(docker_says(&["network", "inspect", "dl-left-lan"]).is_err(), "an empty network is left");
+}
+
+#[test]
+fn what_others_hold_is_told_with_who_and_doctor_finds_it_first() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("held", 13);
+    let fleet = site.fleet(&[&["http"], &["http"]]);
+    let bad = || -> Vec<String> {
+        let findings = block_on(site.engine().examine(Some(&fleet)));
+        let is_bad = |one: &&decnet_lifecycle::compose::Finding| one.health == Health::Bad;
+        findings.iter().filter(is_bad).map(|one| one.text.clone()).collect()
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(bad(), none);
+    docker("network create --subnet 172.29.13.0/25 dl-held-other");
+    let (found, ends) = (bad(), site.brought_up(&fleet));
+    docker("network rm dl-held-other");
+    let overlap = "the network dl-held-other has 172.29.13.0/25, which overlaps 172.29.13.0/24";
+    assert!(found.len() == 1 && found[0].contains(overlap), "{found:?}");
+    assert!(ends["held-1"].contains(overlap), "{ends:#?}");
+
+    all_well(&site.brought_up(&fleet));
+    assert_eq!(bad(), none, "what is up is in nobody's way");
+    docker("rm -f held-1 held-1-http held-2-http");
+    docker(&format!("run -d --name held-foreign --network dl-held-lan --ip 172.29.13.11 {IMAGE} sleep 1000"));
+    docker(&format!("run -d --name held-2-http --label com.docker.compose.project=other {IMAGE} sleep 1000"));
+    let (found, ends) = (bad(), site.brought_up(&fleet));
+    let told = docker_says(&["inspect", "held-2-http"]);
+    let _ = docker_says(&["rm", "-f", "held-2-http"]);
+    told.expect("a stranger's container was removed");
+    for (decky, why) in [
+        ("held-1", "its address 172.29.13.11 is held by the container held-foreign"),
+        ("held-2", "the name held-2-http is taken by a container of the project other"),
+    ] {
+        assert!(found.iter().any(|text| text.contains(why)), "{found:?}");
+        assert!(ends[decky].contains(why), "{ends:#?}");
+    }
+    docker("rm -f held-foreign");
+    all_well(&site.brought_up(&fleet));
+}
+
+#[test]
+fn deckies_that_swap_their_addresses_come_up() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("swap", 14);
+    let fleet = site.fleet(&[&["http"], &["ssh"]]);
+    all_well(&site.brought_up(&fleet));
+    let mut swapped: Value = serde_json::from_str(&fleet.to_json()).unwrap();
+    swapped["deckies"][0]["ip"] = json!("172.29.14.12");
+    swapped["deckies"][1]["ip"] = json!("172.29.14.11");
+    let swapped = FleetConfig::from_json(swapped.to_string().as_bytes()).unwrap();
+    all_well(&site.brought_up(&swapped));
+    assert_eq!(site.unanswered(&swapped), []);
 }

@@ -21,12 +21,14 @@ echo "$*" >> "$HERE/calls"
 case "$1 $2" in
 "compose version") echo 2.40.3 ;;
 "network inspect")
-  echo '[{"Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.1"}]},"Options":{},"Labels":{},"Containers":{}}]' ;;
+  echo '[{"Name":"decnet_lan","Id":"net-1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.1"}]},"Options":{},"Labels":{},"Containers":{}}]' ;;
 "compose -p") . "$HERE/up" ;;
 "ps --all") cat "$HERE/ps" 2>/dev/null || true ;;
 "inspect --type") echo x >> "$HERE/looks"; sed "s/LOOK/$(wc -l < "$HERE/looks")/" "$HERE/inspect" ;;
 "logs --tail") echo "last words, token=hunter2" ;;
 "rm --force") : > "$HERE/ps" ;;
+"restart -t") . "$HERE/restart" ;;
+"unpause --" | "update --restart") ;;
 *) echo "what is $*?" >&2; exit 64 ;;
 esac
 "#;
@@ -37,6 +39,8 @@ struct Fake {
     dir: tempfile::TempDir,
     settings: ComposeSettings,
     notes: Arc<Notes>,
+    /// Of the base, and of the service.
+    images: [String; 2],
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,8 @@ impl Fake {
         settings.backoff = Duration::from_millis(1);
         settings.grace = Duration::from_millis(100);
         settings.patience = Duration::from_secs(20);
-        let fake = Self { dir, settings, notes: Arc::default() };
+        let images = ["x", "x"].map(str::to_owned);
+        let fake = Self { dir, settings, notes: Arc::default(), images };
         fake.write("docker.text", FAKE);
         // Written by another process: a child that some other test forks just
         // now would hold a file of ours open, and the kernel runs no program
@@ -87,16 +92,16 @@ impl Fake {
     }
 
     fn engine(&self) -> ComposeEngine {
-        let own = br#"{"services": {"ssh": {"image": "x"}, "http": {"image": "x"}}}"#;
+        let own = serde_json::json!({"services": {"ssh": {"image": self.images[1]}, "http": {"image": "x"}}});
         ComposeEngine::new(self.path("engine"))
             .settings(self.settings.clone())
-            .catalogue(Catalogue::builtin().with_json(own).unwrap())
+            .catalogue(Catalogue::builtin().with_json(own.to_string().as_bytes()).unwrap())
     }
 
     fn work(&self) -> Work {
         let fleet = serde_json::json!({"mode": "unihost", "interface": "eth0", "subnet": "10.9.0.0/24",
             "gateway": "10.9.0.1", "deckies": [{"name": "one", "ip": "10.9.0.2", "services": ["ssh"],
-            "distro": "debian", "base_image": "x", "hostname": "one"}]});
+            "distro": "debian", "base_image": self.images[0], "hostname": "one"}]});
         let fleet = FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap();
         let task = Task { id: LifecycleId::from_u128(1), cancel: CancelToken::new() };
         Work {
@@ -129,8 +134,14 @@ fn listed(name: &str, service: Option<&str>) -> String {
 }
 
 fn inspected(name: &str, state: &str) -> String {
-    serde_json::json!({"Name": format!("/{name}"), "RestartCount": 0,
-        "State": {"Status": state, "StartedAt": "2026-11-24T00:00:00Z", "ExitCode": 7, "Error": ""}})
+    let joins = if name == "one" { "decnet_lan" } else { "container:id-one" };
+    let place = serde_json::json!({"NetworkID": "net-1", "IPAddress": "10.9.0.2"});
+    let networks =
+        if name == "one" { serde_json::json!({"decnet_lan": place}) } else { serde_json::json!({}) };
+    serde_json::json!({"Id": format!("id-{name}"), "Name": format!("/{name}"), "RestartCount": 0,
+        "State": {"Status": state, "StartedAt": "2026-11-24T00:00:00Z", "ExitCode": 7, "Error": "", "Pid": 0},
+        "HostConfig": {"NetworkMode": joins, "RestartPolicy": {"Name": "unless-stopped"}},
+        "NetworkSettings": {"Networks": networks}})
     .to_string()
 }
 
@@ -237,19 +248,98 @@ fn exit_code_zero_is_no_evidence() {
     assert!(fake.read("calls").contains("rm --force --volumes -- id-one-ssh"));
     assert!(!fake.read("ps").contains("one"));
 
-    let mut fake = Fake::new("true");
-    fake.settings.patience = Duration::from_millis(50);
-    let said = fake.failure();
-    assert!(said.contains("one was not made after"), "{said}");
+    let said = Fake::new("true").failure();
+    assert!(said.contains("one was not made"), "{said}");
+}
+
+/// The service as it is after so many looks: `LOOK` stands for their number.
+fn at_each_look(state: &str, change: impl Fn(&mut serde_json::Value)) -> String {
+    let mut service: serde_json::Value = serde_json::from_str(&inspected("one-ssh", state)).unwrap();
+    change(&mut service);
+    format!("[{},{}]", inspected("one", "running"), service.to_string().replace("\"LOOK\"", "LOOK"))
 }
 
 #[test]
-fn a_container_that_restarts_between_two_looks_is_not_up() {
+fn a_container_that_keeps_ending_is_given_up_with_how_often_and_what_code() {
     let fake = Fake::new(COMES_UP);
+    // It has ended once more at each look, and is about to be started again.
+    fake.write("inspect", &at_each_look("restarting", |service| service["RestartCount"] = "LOOK".into()));
+    assert_eq!(
+        fake.failure(),
+        "Engine: one-ssh keeps ending: 5 times, last with code 7: last words, token=[scrubbed]"
+    );
+
     // It runs at every look, and was started anew before each.
-    let anew = inspected("one-ssh", "running").replace("2026-11-24", "LOOK");
-    fake.write("inspect", &format!("[{},{anew}]", inspected("one", "running")));
-    assert_eq!(fake.failure(), "Engine: one-ssh restarted by itself: last words, token=[scrubbed]");
+    let mut fake = Fake::new(COMES_UP);
+    fake.settings.patience = Duration::from_millis(300);
+    let anew =
+        |service: &mut serde_json::Value| service["State"]["StartedAt"] = "LOOK-11-24T00:00:00Z".into();
+    fake.settings.settle = Duration::from_secs(1);
+    fake.write("inspect", &at_each_look("running", anew));
+    let said = fake.failure();
+    assert!(said.contains("one has not stayed up after 0 s"), "{said}");
+}
+
+#[test]
+fn a_service_that_fails_at_first_and_then_stands_is_up() {
+    let fake = Fake::new(COMES_UP);
+    fake.write("inspect", &at_each_look("restarting", |service| service["RestartCount"] = 1.into()));
+    let (engine, work) = (fake.engine(), fake.work());
+    let report = block_on(async {
+        let stands = async {
+            while fake.read("looks").lines().count() < 2 {
+                work.clock.sleep(Duration::from_millis(5)).await;
+            }
+            let service = at_each_look("running", |service| service["RestartCount"] = 1.into());
+            fs::write(fake.path("inspect.new"), service).unwrap();
+            fs::rename(fake.path("inspect.new"), fake.path("inspect")).unwrap();
+            std::future::pending().await
+        };
+        engine.deploy(&work).or(stands).await.unwrap()
+    });
+    report.outcome(&one()).unwrap();
+}
+
+/// The service as it is when its base was started after it.
+fn left_behind() -> String {
+    let base = inspected("one", "running").replace("2026-11-24T00:00:00Z", "2026-11-24T00:00:05.5Z");
+    format!("[{base},{}]", inspected("one-ssh", "running"))
+}
+
+#[test]
+fn a_service_whose_base_was_started_after_it_is_cut_off_and_made_to_join_it_again() {
+    let fake = Fake::new(COMES_UP);
+    fake.write("inspect", &left_behind());
+    fake.write("ps", &fake.read("ps.up"));
+    let runtime = block_on(fake.engine().runtime(&fake.work().fleet)).unwrap();
+    assert_eq!(runtime[&one()].to_string(), "not up (ssh cut off)");
+
+    let joined = inspected("one-ssh", "running").replace("2026-11-24T00:00:00Z", "2026-11-24T00:00:06Z");
+    fake.write("inspect.joined", &left_behind().replace(&inspected("one-ssh", "running"), &joined));
+    fake.write("restart", r#"cp "$HERE/inspect.joined" "$HERE/inspect""#);
+    fake.deploy().unwrap();
+    assert!(fake.read("calls").contains("restart -t 1 -- id-one-ssh\n"), "{}", fake.read("calls"));
+    let runtime = block_on(fake.engine().runtime(&fake.work().fleet)).unwrap();
+    assert_eq!(runtime[&one()].to_string(), "up (ssh running)");
+
+    // A daemon whose clock went back: what was restarted has joined all the same.
+    let fake = Fake::new(COMES_UP);
+    fake.write("inspect", &left_behind());
+    fake.write("restart", "true");
+    fake.deploy().unwrap();
+    assert_eq!(fake.read("calls").matches("restart -t 1").count(), 1);
+}
+
+#[test]
+fn a_service_that_was_made_for_another_base_is_made_anew() {
+    let fake = Fake::new(COMES_UP);
+    let alien = inspected("one-ssh", "running").replace("container:id-one", "container:id-of-old");
+    fake.write("inspect", &format!("[{},{alien}]", inspected("one", "running")));
+    fake.write("ps", &fake.read("ps.up"));
+    let said = fake.failure();
+    // Removed before `up`, and, as this `up` makes it no better, after it.
+    assert!(said.contains("one-ssh is cut off: it was made for an earlier one; deploy again"), "{said}");
+    assert!(fake.read("calls").contains("rm --force --volumes -- id-one-ssh\n"), "{}", fake.read("calls"));
 }
 
 #[test]
@@ -262,17 +352,6 @@ fn answers_that_cannot_be_read_are_unverified() {
         let said = fake.failure();
         assert!(said.starts_with("Engine: unverified"), "{file}: {said}");
     }
-    // Podman's shape: one array, and names and labels of another type.
-    let fake = Fake::new(COMES_UP);
-    let shape = |name: &str, service: Option<&str>| {
-        let mut labels = serde_json::json!({"decnet.fleet.decky": "one"});
-        if let Some(service) = service {
-            labels["decnet.fleet.service_name"] = service.into();
-        }
-        serde_json::json!({"Id": "x", "Names": [name], "State": "running", "Labels": labels})
-    };
-    fake.write("ps.up", &serde_json::json!([shape("one", None), shape("one-ssh", Some("ssh"))]).to_string());
-    fake.deploy().unwrap();
 }
 
 #[test]
@@ -297,8 +376,84 @@ fn a_third_try_may_succeed_and_what_cannot_heal_is_tried_once() {
         let fake = Fake::new(&format!(
             r#"echo x >> "$HERE/tries"; echo "noise"; echo "ERROR: {line}" >&2; echo "more" >&2; exit 1"#
         ));
-        assert_eq!(fake.failure(), format!("Engine: ERROR: {line}"));
+        assert_eq!(fake.failure(), format!("Engine: {line}"));
         assert_eq!(fake.read("tries").lines().count(), 1, "{line}");
+    }
+}
+
+/// What docker-compose 1.29.2 (v1) and docker compose 2.26.1 (v2) really said,
+/// on Docker 20.10; names and addresses are changed.
+#[test]
+fn what_tools_complain_of_is_told_with_its_reason() {
+    let all: Vec<serde_json::Value> =
+        serde_json::from_slice(include_bytes!("data/compose-said.json")).unwrap();
+    let mut wrong = Vec::new();
+    for one in &all {
+        let text = |field: &str| one[field].as_str().unwrap_or_default();
+        let mut fake = Fake::new(r#"cat "$HERE/said.err" >&2; cat "$HERE/said.out"; exit 1"#);
+        fake.write("said.err", text("stderr"));
+        fake.write("said.out", text("stdout"));
+        for (image, field) in fake.images.iter_mut().zip(["base_image", "image"]) {
+            if !text(field).is_empty() {
+                *image = text(field).to_owned();
+            }
+        }
+        let said = fake.failure();
+        if said != format!("Engine: {}", text("says")) {
+            wrong.push(format!("{} {}: {said}", text("name"), text("tool")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(all.len() >= 60);
+}
+
+#[test]
+fn notes_are_scrubbed_and_a_build_is_told() {
+    let fake = Fake::new(&format!(
+        r#"echo '#5 [one-ssh 2/2] RUN make'; echo 'Error: i/o timeout, token=hunter2' >&2; [ -e "$HERE/tried" ] && {{ {COMES_UP}; exit 0; }}; : > "$HERE/tried"; exit 1"#
+    ));
+    fake.deploy().unwrap();
+    let notes = fake.notes.0.lock().unwrap().join("\n");
+    assert!(notes.contains("one: ssh building") && notes.contains("token=[scrubbed]"), "{notes}");
+    assert!(!notes.contains("hunter2"), "{notes}");
+}
+
+/// A fleet of `one` and `two`, of which the tool refuses the file for as long
+/// as `two` is in it.
+fn with_two(fake: &Fake) -> Work {
+    let mut work = fake.work();
+    let mut fleet: serde_json::Value = serde_json::from_str(&work.fleet.to_json()).unwrap();
+    let mut two = fleet["deckies"][0].clone();
+    (two["name"], two["ip"]) = ("two".into(), "10.9.0.3".into());
+    fleet["deckies"].as_array_mut().unwrap().push(two);
+    work.fleet = Arc::new(FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap());
+    let task = Task { id: LifecycleId::from_u128(2), cancel: CancelToken::new() };
+    work.deckies.insert(two_(), task);
+    work
+}
+
+fn two_() -> DeckyName {
+    DeckyName::parse("two").unwrap()
+}
+
+#[test]
+fn a_decky_for_which_the_tool_refuses_the_whole_file_is_taken_out_of_it() {
+    for complaint in [
+        "validating /srv/compose.yml: services.two-ssh.cap_add must be a list",
+        "The file is invalid because:\nservices.two.image contains an invalid type",
+        // It doesn't say which one.
+        "yaml: line 3: mapping values are not allowed in this context",
+    ] {
+        let fake = Fake::new(&format!(
+            r#"if grep -q '"two"' "$HERE/engine/compose.yml"; then echo "{complaint}" >&2; exit 15; fi; {COMES_UP}"#
+        ));
+        let work = with_two(&fake);
+        let report = block_on(fake.engine().deploy(&work)).unwrap();
+        assert_eq!(report.outcome(&one()), Ok(()), "{complaint}");
+        let said = report.outcome(&two_()).unwrap_err().to_string();
+        assert_eq!(said, format!("Engine: {}", complaint.lines().last().unwrap()));
+        let file = fake.read("engine/compose.yml");
+        assert!(file.contains("one-ssh") && !file.contains("\"two"), "{file}");
     }
 }
 
@@ -417,4 +572,38 @@ fn no_tool_and_a_network_that_differs_are_told_with_what_to_do() {
     );
     let findings = block_on(fake.engine().examine(None));
     assert_eq!(findings[0].health, decnet_lifecycle::compose::Health::Bad);
+}
+
+#[test]
+fn the_tool_is_called_by_its_keys_and_containers_are_found_by_their_names() {
+    let fake = Fake::new(COMES_UP);
+    let listed = [listed("one", None), listed("one-docker-api", Some("docker_api"))];
+    fake.write("ps.up", &listed.join("\n"));
+    let inspected = [inspected("one", "running"), inspected("one-docker-api", "running")];
+    fake.write("inspect", &format!("[{}]", inspected.join(",")));
+    let mut work = fake.work();
+    let service = |name: &str| ServiceName::parse(name).unwrap();
+    let mut fleet = FleetConfig::clone(&work.fleet);
+    let mut other = fleet.deckies[0].clone();
+    other.name = DeckyName::parse("two").unwrap();
+    other.services = vec![service("ssh")];
+    fleet.deckies[0].services = vec![service("docker_api"), service("sniffer")];
+    let settings = serde_json::json!({"docker_api": {"banner": "x"}});
+    fleet.deckies[0].service_config = serde_json::from_value(settings).unwrap();
+    fleet.deckies.push(other);
+    work.fleet = Arc::new(fleet);
+    let own = br#"{"services": {"ssh": {"image": "x"}, "docker_api": {"image": "x"}}}"#;
+    let engine = fake.engine().catalogue(Catalogue::builtin().with_json(own).unwrap());
+    block_on(engine.deploy(&work)).unwrap().outcome(&one()).unwrap();
+    let calls = fake.read("calls");
+    let up = calls.lines().find(|call| call.contains(" up ")).unwrap();
+    assert!(up.ends_with(" one one-docker_api"), "{up}");
+    // What was left out is told, and keeps no decky from counting as running.
+    let notes = fake.notes.0.lock().unwrap().join("\n");
+    assert!(
+        notes.contains("sniffer gets no container") && notes.contains("docker_api has no such setting"),
+        "{notes}"
+    );
+    let seen = block_on(engine.runtime(&work.fleet)).unwrap();
+    assert!(seen[&one()].running, "{seen:?}");
 }

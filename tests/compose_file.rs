@@ -1,7 +1,7 @@
 //! What a fleet composes to, against what the original writes.
 
 use decnet_lifecycle::compose::{Catalogue, CatalogueError, ComposeEngine, ComposeFile, ComposeSettings};
-use decnet_lifecycle::{DeckyName, FleetConfig, ServiceName};
+use decnet_lifecycle::{DeckyName, FleetConfig};
 use serde_json::{Value, json};
 
 const ORIGINAL: &[u8] = include_bytes!("data/compose-unihost-3.json");
@@ -34,22 +34,6 @@ fn a_fleet_composes_to_what_the_original_writes() {
 }
 
 #[test]
-fn every_service_of_the_original_is_known() {
-    let all = "conpot dns docker_api elasticsearch ftp http https imap k8s ldap llmnr mongodb mqtt mssql mysql pop3 \
-               postgres rdp redis sip smb smtp smtp_relay snmp ssh telnet tftp vnc";
-    let catalogue = Catalogue::builtin();
-    let known: Vec<&str> = catalogue.services().map(ServiceName::as_str).collect();
-    assert_eq!(known, all.split_whitespace().collect::<Vec<_>>());
-    let fleet = with(|decky| decky["services"] = json!(known));
-    let file = composed(&ComposeEngine::new("/x"), &fleet);
-    for name in known {
-        let container = format!("decky-01-{}", name.replace('_', "-"));
-        let context = format!("/usr/lib/decnet/templates/{name}");
-        assert_eq!(file["services"][container.as_str()]["build"]["context"], context);
-    }
-}
-
-#[test]
 fn operating_systems_look_different_and_unknown_ones_like_linux() {
     let ttl = |system: &str| {
         let fleet = with(|decky| decky["nmap_os"] = json!(system));
@@ -65,27 +49,26 @@ fn settings_become_variables_and_a_dollar_stays_a_dollar() {
     let fleet = with(|decky| {
         decky["hostname"] = json!("a$b");
         decky["service_config"] =
-            json!({"ssh": {"password": "p$w${HOME}", "banner": "x: y\n- z"}, "http": {"server-header": 7}});
+            json!({"ssh": {"password": "p$w${HOME}", "user": "x: y\n- z"}, "http": {"server_header": 7}});
     });
     let file = composed(&ComposeEngine::new("/x"), &fleet);
     let ssh = &file["services"]["decky-01-ssh"]["environment"];
     assert_eq!(ssh["SSH_ROOT_PASSWORD"], "p$$w$${HOME}");
-    assert_eq!((&ssh["SSH_BANNER"], &ssh["HOSTNAME"]), (&json!("x: y\n- z"), &json!("a$$b")));
-    assert_eq!(file["services"]["decky-01-http"]["environment"]["HTTP_SERVER_HEADER"], "7");
+    assert_eq!((&ssh["SSH_USER"], &ssh["HOSTNAME"]), (&json!("x: y\n- z"), &json!("a$$b")));
+    assert_eq!(file["services"]["decky-01-http"]["environment"]["SERVER_HEADER"], "7");
 }
 
 #[test]
 fn what_cannot_be_composed_is_told_at_once_with_where_and_what_to_do() {
     let fleet = with(|decky| {
-        decky["services"] = json!(["sssh", "docker_api", "docker-api"]);
-        decky["service_config"] = json!({"docker_api": {"a b": 1, "ok": "\u{1}"}});
+        decky["services"] = json!(["sssh", "ssh", "docker-api"]);
+        decky["service_config"] = json!({"ssh": {"user": "\u{1}"}});
     });
     let told = ComposeEngine::new("/x").compose(&fleet).unwrap_err().to_string();
     for wanted in [
         "deckies[0].services[0]: nobody has defined the service sssh; did you mean ssh?",
         "nobody has defined the service docker-api; did you mean docker_api?",
-        "service_config.docker_api.a b: it can't name a variable",
-        "service_config.docker_api.ok: it holds a character that a compose file can't carry",
+        "service_config.ssh.user: it holds a character that a compose file can't carry",
     ] {
         assert!(told.contains(wanted), "{told}");
     }
@@ -95,6 +78,13 @@ fn what_cannot_be_composed_is_told_at_once_with_where_and_what_to_do() {
     let two = FleetConfig::from_json(two.to_string().as_bytes()).unwrap();
     let told = ComposeEngine::new("/x").compose(&two).unwrap_err().to_string();
     assert!(told.contains("its container would be called decky-01-ssh, as another one is"), "{told}");
+    // Nor by the name that a service's container has with dashes.
+    let mut two: Value = serde_json::from_str(&self::fleet().to_json()).unwrap();
+    two["deckies"][0]["services"] = json!(["docker_api"]);
+    two["deckies"][1]["name"] = json!("decky-01-docker-api");
+    let two = FleetConfig::from_json(two.to_string().as_bytes()).unwrap();
+    let told = ComposeEngine::new("/x").compose(&two).unwrap_err().to_string();
+    assert!(told.contains("its container would be called decky-01-docker-api, as another one is"), "{told}");
 }
 
 #[test]
@@ -133,6 +123,33 @@ fn a_catalogue_of_ones_own_overrides_and_adds() {
             "no folder to share",
         ),
         (r#"{"services": {"../x": {"image": "a"}}}"#, "service name"),
+        (
+            r#"{"services": {"x": {"image": "a", "build_args": {"A": "b"}}}}"#,
+            "\"build_args\" only with the latter",
+        ),
+        (r#"{"services": {"x": {"image": "a", "container": "a b"}}}"#, "part of a container's name"),
+        (r#"{"services": {"x": {"image": "a", "settings": {"s": "A B"}}}}"#, "environment variable"),
+        (
+            r#"{"services": {"x": {"image": "a", "settings": {"s": {"type": "word"}}}}}"#,
+            "a setting is a variable's name",
+        ),
+        (
+            r#"{"services": {"x": {"image": "a", "settings": {"s": {"type": "enum"}}}}}"#,
+            "its choices in \"of\"",
+        ),
+        (
+            r#"{"services": {"x": {"image": "a", "settings": {"s": {"type": "int", "of": ["1"]}}}}}"#,
+            "its choices in \"of\"",
+        ),
+        (r#"{"services": {"x": {"image": "a", "settings": {"s": {"type": "path"}}}}}"#, "where it is shown"),
+        (
+            r#"{"services": {"x": {"image": "a", "settings": {"s": {"type": "path", "to": "../x"}}}}}"#,
+            "no folder to share",
+        ),
+        (
+            r#"{"services": {"x": {"image": "a", "volumes": [{"from": "artifacts/..", "to": "/x"}]}}}"#,
+            "service name",
+        ),
     ] {
         let told = Catalogue::builtin().with_json(bad.as_bytes()).unwrap_err().to_string();
         assert!(told.contains(why) && told.contains("line 1"), "{bad}: {told}");
@@ -157,5 +174,55 @@ fn only_a_file_of_this_engine_reads_back() {
     assert!(ComposeFile::from_json(text.as_bytes()).is_ok());
     for (from, to) in [("\"restart\"", "\"privileged\": true, \"restart\""), ("sleep", "$sleep")] {
         assert!(ComposeFile::from_json(text.replace(from, to).as_bytes()).is_err());
+    }
+}
+
+#[test]
+fn what_the_compose_format_and_docker_cannot_hold_is_refused_with_the_fleet() {
+    let engine = |entry: Value| {
+        let own = json!({"services": {"own": entry}}).to_string();
+        ComposeEngine::new("/x").catalogue(Catalogue::builtin().with_json(own.as_bytes()).unwrap())
+    };
+    let refused =
+        |engine: &ComposeEngine, fleet: &FleetConfig| engine.compose(fleet).unwrap_err().to_string();
+    let plain = engine(json!({"image": "x"}));
+    for (change, told) in [
+        (
+            json!({"base_image": ""}),
+            "deckies[0].base_image: it is empty; write an image such as \"debian:12\"",
+        ),
+        (json!({"base_image": "Debian 12"}), "deckies[0].base_image: an image's name has lowercase"),
+        (json!({"hostname": "h".repeat(64)}), "deckies[0].hostname: a host's name has at most 63 letters"),
+        (json!({"name": "g"}), "would be called g: Docker takes no names of one letter; rename the decky"),
+    ] {
+        let fleet = with(|decky| {
+            let fields = decky.as_object_mut().unwrap();
+            fields.extend(change.as_object().unwrap().clone());
+        });
+        let problems = refused(&plain, &fleet);
+        assert!(problems.contains(told), "{problems}");
+    }
+    let own = with(|decky| decky["services"] = json!(["own"]));
+    assert!(plain.compose(&own).is_ok());
+    for (entry, told) in [
+        (json!({"image": "a b"}), "the service own: its image won't do"),
+        (json!({"build": "../../etc"}), "its folder steps up with `..`"),
+        (
+            json!({"image": "x", "capabilities": ["NET_RAW", "NET_RAW"]}),
+            "its capability NET_RAW is listed twice",
+        ),
+        (
+            json!({"image": "x", "volumes": [{"from": "/a", "to": "/v"}, {"from": "/b", "to": "/v"}]}),
+            "two of its volumes are at /v",
+        ),
+        (json!({"image": "x", "healthcheck": {"test": []}}), "its test is [\"CMD\", program, ..]"),
+        (json!({"image": "x", "healthcheck": {"test": ["true"]}}), "its test is [\"CMD\", program, ..]"),
+        (
+            json!({"image": "x", "healthcheck": {"test": ["CMD", "true"], "interval": "5 parsecs"}}),
+            "its interval is no duration; write such as \"90s\"",
+        ),
+    ] {
+        let problems = refused(&engine(entry.clone()), &own);
+        assert!(problems.contains(told) && problems.contains("mend the entry own"), "{entry}: {problems}");
     }
 }

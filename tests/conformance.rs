@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use decnet_lifecycle::placement::{Aim, Placed};
 use decnet_lifecycle::testkit::conformance::{self, Fixture};
-use decnet_lifecycle::{Batch, Change, Insert, MemoryStore, Overlap, RedbStore, Store};
+use decnet_lifecycle::testkit::{Breach, Invariants};
+use decnet_lifecycle::*;
 use futures_lite::future::block_on;
 use toy::{Fault, Toy};
 
@@ -86,10 +88,10 @@ impl Fixture for Broken {
         }
         if matches!(self.forgets?, Forgets::TheLastChange) {
             // What an unsynced log gives: all inserts, none of the steps.
-            let rows = store.query(&decnet_lifecycle::Query::new()).await.unwrap().records;
+            let rows = store.query(&Query::new()).await.unwrap().records;
             for row in rows.into_iter().rev() {
-                let phase = decnet_lifecycle::Phase::Pending { deadline: row.created_at };
-                let record = decnet_lifecycle::Record { phase, updated_at: row.created_at, ..row };
+                let phase = Phase::Pending { deadline: row.created_at };
+                let record = Record { phase, updated_at: row.created_at, ..row };
                 let insert = Insert::new(record, Overlap::Reject);
                 let _ =
                     reopened.commit(Batch::per_row(vec![Change::Insert(Box::new(insert))])).await.unwrap();
@@ -186,4 +188,89 @@ fn each_broken_store_is_caught_by_the_case_meant_for_it() {
         }
     }
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(1_767_225_600_000_000).plus(std::time::Duration::from_secs(seconds))
+}
+
+fn placed(decky: &str, ip: u8) -> Arc<Placed> {
+    let fleet = serde_json::json!({
+        "mode": "swarm", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
+        "deckies": [{
+            "name": decky, "ip": format!("192.0.2.{ip}"), "services": ["ssh"], "distro": "debian",
+            "base_image": "debian:12", "hostname": "srv", "host_uuid": "w1",
+        }],
+    });
+    let fleet = FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap();
+    Arc::new(Placed::new(&fleet, &fleet.deckies[0], &MasterName::parse("m").unwrap(), None))
+}
+
+/// Brings deckies up, loses one, and asks for what can't be; checks after each
+/// step.
+async fn some_work(store: &dyn Store) -> Result<(), Breach> {
+    let mut invariants = Invariants::new();
+    for (number, (decky, ip, end)) in
+        (1..).zip([("b", 11, true), ("a", 12, true), ("c", 11, true), ("d", 13, false)])
+    {
+        let mut record = Record {
+            id: LifecycleId::from_parts(at(number), [7; 10]),
+            decky: DeckyName::parse(decky).unwrap(),
+            host: Some(HostId::parse("w1").unwrap()),
+            operation: Operation::Deploy,
+            phase: Phase::Pending { deadline: at(900) },
+            owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
+            created_at: at(number),
+            updated_at: at(number),
+            cancel_requested_at: None,
+            claimed_completion: None,
+            key: None,
+            revision: Revision::ZERO,
+        };
+        let since = at(number + 1);
+        let lost = Failure::new(FailureKind::WorkerLost, "no beat");
+        let ended = match end {
+            true => Phase::Succeeded { since, at: since },
+            false => Phase::Failed { since: Some(since), at: since, failure: lost },
+        };
+        let insert = Insert::new(record.clone(), Overlap::Reject).aim(Aim::Up(placed(decky, ip)));
+        let mut change = Change::Insert(Box::new(insert));
+        for phase in [Phase::Running { since, deadline: at(900) }, ended.clone(), ended] {
+            if let Some(Outcome::Applied { record: now, .. }) =
+                store.commit(Batch::per_row(vec![change])).await?.pop()
+            {
+                record = *now;
+            }
+            invariants.check(store).await?;
+            let next = Record { phase, updated_at: since, ..record.clone() };
+            change = Change::Step(Box::new(Step::new(record.revision, next)));
+        }
+    }
+    while store.prune(&Retention::closed_before(at(9_000))).await?.more {}
+    invariants.check(store).await?;
+    let standing = Standing::Up { placed: placed("e", 15), row: Some(LifecycleId::from_u128(5)) };
+    let decky = DeckyName::parse("e").unwrap();
+    let unknown = Placement::from_parts(decky, standing, std::collections::BTreeMap::new(), Revision::ZERO);
+    let _ = store.commit(Batch::per_row(vec![Change::Place(Box::new(unknown))])).await?;
+    invariants.check(store).await
+}
+
+#[test]
+fn the_invariants_see_what_is_wrong_with_placements() {
+    for store in [&MemoryStore::new() as &dyn Store, &Toy::new(Fault::None)] {
+        block_on(some_work(store)).unwrap();
+    }
+    for (fault, says) in [
+        (Fault::NeverBegins, "its placement says begun"),
+        (Fault::SuccessChangesNothing, "is not placed"),
+        (Fault::SharesAddresses, "192.0.2.11 is that of"),
+        (Fault::EffectWithoutRevision, "no row of it changed with it"),
+        (Fault::AtForgetsTheUnsure, "At(Host("),
+        (Fault::PlacementsUnsorted, "not listed by name"),
+        (Fault::PruneTakesPlacedRows, "which is not there"),
+        (Fault::PlacesForUnknownRows, "which is not there"),
+    ] {
+        let seen = block_on(some_work(&Toy::new(fault))).err().map(|breach| breach.to_string());
+        assert!(seen.as_ref().is_some_and(|seen| seen.contains(says)), "{fault:?}: {seen:?}");
+    }
 }

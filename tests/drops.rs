@@ -81,6 +81,9 @@ impl World {
     /// the end every row has ended and nobody holds anything.
     fn nothing_is_stranded(&self, what: &str) {
         self.store.heal();
+        // A recovery that was dropped is called again; what it gives is not
+        // run here.
+        drop(self.drive(self.runner.recover()).unwrap());
         let mut invariants = Invariants::new().with_witness(Arc::clone(&self.witness));
         block_on(invariants.check(&*self.store)).unwrap_or_else(|breach| panic!("{what}: {breach}"));
         // What nobody drives any more ends at the next sweep, not at a deadline.
@@ -89,7 +92,7 @@ impl World {
             let at_the_worker = row.status() == Status::Running && row.host.is_some();
             assert!(at_the_worker, "{what}: left to its deadline: {row:?}");
         }
-        let again = deploy().overlap(Overlap::Supersede);
+        let again = deploy().overlap(Overlap::Supersede).relocate(true);
         let accepted = self.drive(self.runner.accept_deploy(again)).unwrap();
         let own = accepted.ids()[&name("a")];
         self.drive(accepted.run());
@@ -135,6 +138,14 @@ fn deploy() -> DeployRequest {
     DeployRequest::new(fleet())
 }
 
+/// The worker's decky comes to the master.
+fn moved() -> DeployRequest {
+    let mut fleet: serde_json::Value = serde_json::from_str(&fleet().to_json()).unwrap();
+    fleet["deckies"][1]["host_uuid"] = serde_json::Value::Null;
+    let fleet = FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap();
+    DeployRequest::new(fleet).relocate(true)
+}
+
 /// Drops the future that `act` makes after 0, 1, 2, .. polls, each in a world
 /// of its own, until it ends by itself; it must wait at least so often.
 fn dropped_at_every_poll<S>(
@@ -173,24 +184,18 @@ fn accept() {
         |_| (),
         |world, ()| Box::pin(async { drop(world.runner.accept_deploy(deploy()).await) }),
     );
-    dropped_at_every_poll(
-        "accept_mutate",
-        2,
-        |_| (),
-        |world, ()| {
-            let request = MutateRequest::new(fleet(), name("a"), vec![ServiceName::parse("ftp").unwrap()]);
-            Box::pin(async { drop(world.runner.accept_mutate(request).await) })
-        },
-    );
-    dropped_at_every_poll(
-        "accept_teardown",
-        2,
-        |_| (),
-        |world, ()| {
-            let request = TeardownRequest::new(fleet(), [name("a"), name("b")]);
-            Box::pin(async { drop(world.runner.accept_teardown(request).await) })
-        },
-    );
+    dropped_at_every_poll("accept_mutate", 4, World::deployed, |world, _| {
+        let request = MutateRequest::new(name("a"), vec![ServiceName::parse("ftp").unwrap()]);
+        Box::pin(async { drop(world.runner.accept_mutate(request).await) })
+    });
+    dropped_at_every_poll("accept_teardown", 4, World::deployed, |world, _| {
+        let request = TeardownRequest::new([name("a"), name("b")]).overlap(Overlap::Supersede);
+        Box::pin(async { drop(world.runner.accept_teardown(request).await) })
+    });
+    dropped_at_every_poll("accept a move", 4, World::deployed, |world, _| {
+        let request = moved().overlap(Overlap::Supersede);
+        Box::pin(async { drop(world.runner.accept_deploy(request).await) })
+    });
 }
 
 #[test]
@@ -202,36 +207,94 @@ fn run() {
         |world, ()| Box::pin(async { world.runner.accept_deploy(deploy()).await.unwrap().run().await }),
     );
     dropped_at_every_poll("accept and run a mutate", 6, World::deployed, |world, _| {
-        let request = MutateRequest::new(fleet(), name("a"), vec![ServiceName::parse("ftp").unwrap()]);
+        let request = MutateRequest::new(name("a"), vec![ServiceName::parse("ftp").unwrap()]);
         let request = request.overlap(Overlap::Supersede);
         Box::pin(async { world.runner.accept_mutate(request).await.unwrap().run().await })
     });
+    dropped_at_every_poll("accept and run a move", 8, World::deployed, |world, _| {
+        let request = moved().overlap(Overlap::Supersede);
+        Box::pin(async { world.runner.accept_deploy(request).await.unwrap().run().await })
+    });
     dropped_at_every_poll("accept and run a teardown", 6, World::deployed, |world, _| {
-        let request = TeardownRequest::new(fleet(), [name("a"), name("b")]).overlap(Overlap::Supersede);
+        let request = TeardownRequest::new([name("a"), name("b")]).overlap(Overlap::Supersede);
         Box::pin(async { world.runner.accept_teardown(request).await.unwrap().run().await })
     });
 }
 
 #[test]
 fn maintenance() {
+    // Nothing is due yet: only the sweep knows of a future that was dropped.
+    let abandoned = |world: &World| {
+        drop(world.drive(world.runner.accept_deploy(deploy())).unwrap());
+        world.clock.advance(Duration::from_secs(60));
+    };
     let stale = |world: &World| {
-        let accepted = world.drive(world.runner.accept_deploy(deploy())).unwrap();
-        drop(accepted);
+        abandoned(world);
         world.clock.advance(Duration::from_secs(3_600));
     };
-    dropped_at_every_poll("sweep", 4, stale, |world, ()| {
-        Box::pin(async { drop(world.runner.sweep().await) })
-    });
-    dropped_at_every_poll("recover", 2, stale, |world, ()| {
-        Box::pin(async { drop(world.runner.recover().await) })
-    });
-    dropped_at_every_poll("maintain", 0, stale, |world, ()| Box::pin(world.runner.maintain()));
+    for prepare in [&abandoned as &dyn Fn(&World), &stale] {
+        dropped_at_every_poll("sweep", 4, prepare, |world, ()| {
+            Box::pin(async { drop(world.runner.sweep().await) })
+        });
+        dropped_at_every_poll("recover", 2, prepare, |world, ()| {
+            Box::pin(async { drop(world.runner.recover().await) })
+        });
+        dropped_at_every_poll("maintain", 0, prepare, |world, ()| Box::pin(world.runner.maintain()));
+    }
     let policy = Retention::closed_before(Timestamp::from_micros(i64::MAX));
     dropped_at_every_poll(
         "prune",
         2,
         |_| (),
         |world, ()| Box::pin(async move { drop(world.runner.prune(&policy).await) }),
+    );
+}
+
+/// What an earlier start left pending is taken up again, wherever the recovery
+/// or the work is dropped.
+#[test]
+fn taking_up_again() {
+    dropped_at_every_poll("recover and run", 6, left_pending, |world, _| {
+        Box::pin(async {
+            for again in world.runner.recover().await.unwrap().accepted {
+                again.run().await;
+            }
+        })
+    });
+}
+
+/// Rows of an earlier start of the same master, deploys and a move.
+fn left_pending(world: &World) {
+    let earlier = Runner::builder(world.store.clone(), Arc::new(FakeEngine::new()))
+        .clock(world.clock.clone())
+        .build()
+        .unwrap();
+    std::mem::forget(world.drive(earlier.accept_deploy(deploy())).unwrap());
+}
+
+/// The queries about what is placed, and what changes that without a row.
+#[test]
+fn placements() {
+    dropped_at_every_poll("plan", 2, World::deployed, |world, _| {
+        Box::pin(async { drop(world.runner.plan(&deploy()).await) })
+    });
+    dropped_at_every_poll("placements", 2, World::deployed, |world, _| {
+        Box::pin(async { drop(world.runner.placements(&PlacementQuery::All).await) })
+    });
+    dropped_at_every_poll("deckies", 4, World::deployed, |world, _| {
+        Box::pin(async { drop(world.runner.deckies().await) })
+    });
+    dropped_at_every_poll("head", 2, World::deployed, |world, _| {
+        Box::pin(async { drop(world.runner.head().await) })
+    });
+    dropped_at_every_poll("forget", 4, World::deployed, |world, _| {
+        Box::pin(async { drop(world.runner.forget(&[name("a")].into()).await) })
+    });
+    dropped_at_every_poll(
+        "take_over",
+        2,
+        |_| (),
+        |world, ()| Box::pin(async { drop(world.runner.take_over(&fleet(), None).await) }),
     );
 }
 
@@ -401,27 +464,4 @@ fn who_waits_for_a_writer_that_is_dropped_hears_of_it() {
     closed.unwrap();
     let later = block_on(store.commit(Batch::per_row(vec![])));
     assert!(matches!(later, Err(StoreError::Closed { .. })), "{later:?}");
-}
-
-#[test]
-fn the_fleet_s_state() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("fleet-state.json");
-    let state = FileFleetState::new(&path);
-    block_on(state.save(Some(&fleet()))).unwrap();
-    let other = fleet().with_services(&name("a"), vec![ServiceName::parse("ftp").unwrap()]).unwrap();
-    for polls in 0..3 {
-        let mut save = Box::pin(state.save(Some(&other)));
-        let mut load = Box::pin(state.load());
-        for _ in 0..polls {
-            let _ = block_on(poll_once(&mut save));
-            let _ = block_on(poll_once(&mut load));
-        }
-        drop(save);
-        drop(load);
-        let kept = block_on(state.load()).unwrap();
-        assert!(kept == Some(fleet()) || kept.as_ref() == Some(&other), "{kept:?}");
-    }
-    block_on(state.save(None)).unwrap();
-    assert_eq!(block_on(state.load()).unwrap(), None);
 }

@@ -105,8 +105,16 @@ fn every_error_names_its_place_and_what_to_write() {
             "deckies[2].name: decky-01 is the name of deckies[0] as well; give each decky a name of its own",
         ),
         (
-            one(|f| f["deckies"][0]["name"] = json!("Decky_1")),
-            "deckies[0].name: a decky name is made of lowercase letters, digits and '-'; 'D' is not one of them; write another name",
+            one(|f| f["deckies"][0]["name"] = json!("decky 1")),
+            "deckies[0].name: a decky name is made of letters, digits, '-' and '_'; ' ' is not one of them; write another name",
+        ),
+        (
+            one(|f| f["deckies"][0]["name"] = json!("decky.web")),
+            "deckies[0].name: a decky name can't hold a '.': topics and file names are split at dots; write another name",
+        ),
+        (
+            one(|f| f["deckies"][2]["name"] = json!("DECKY-01")),
+            "deckies[2].name: DECKY-01 differs from decky-01 of deckies[0] in case alone; images, host names and some file systems don't tell them apart; rename one",
         ),
         (
             one(|f| f["deckies"][0]["services"] = json!([])),
@@ -137,8 +145,31 @@ fn every_error_names_its_place_and_what_to_write() {
             "mode: the text \"both\" won't do; write \"unihost\" or \"swarm\"",
         ),
         (
+            one(|f| f["gateway"] = json!("10.0.0.1")),
+            "gateway: 10.0.0.1 lies outside the subnet 192.168.48.0/20; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("fd00::1")),
+            "gateway: fd00::1 is of another family than the subnet 192.168.48.0/20; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("192.168.48.0")),
+            "gateway: 192.168.48.0 is the network's own or its broadcast address; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| f["gateway"] = json!("192.168.63.255")),
+            "gateway: 192.168.63.255 is the network's own or its broadcast address; write the gateway's address, from 192.168.48.1 to 192.168.63.254",
+        ),
+        (
+            one(|f| {
+                f["subnet"] = json!("192.168.50.10/31");
+                f["deckies"].as_array_mut().unwrap().truncate(1);
+            }),
+            "subnet: 192.168.50.10/31 has no room for a gateway and a decky; write a network of /30 or larger",
+        ),
+        (
             one(|f| f["deckies"] = json!([])),
-            "deckies: an empty list won't do; write a list with at least one decky",
+            "deckies: an empty list won't do; write a list of 1 to 16384 deckies",
         ),
         (
             one(|f| *f = json!([1])),
@@ -164,7 +195,7 @@ fn all_errors_are_listed_at_once_and_no_secret_is_among_them() {
 
 #[test]
 fn hostile_text_is_an_error_and_never_more() {
-    for bytes in [&b""[..], b"\xef\xbb\xbf{}", b"\xff\xfe", b"nul", b"{\"mode\": NaN}", &[b'['; 100_000]] {
+    for bytes in [&b""[..], b"nul", b"{\"mode\": NaN}", b"{} x", b"{\"a\": \"\xff\"}"] {
         let error = FleetConfig::from_json(bytes).unwrap_err();
         assert!(matches!(error, FleetError::Syntax { .. }), "{error}");
     }
@@ -175,6 +206,84 @@ fn hostile_text_is_an_error_and_never_more() {
     assert!(matches!(FleetConfig::from_json(&large).unwrap_err(), FleetError::TooLarge { .. }));
     let told = wrong(|fleet| fleet["mode"] = json!("x\u{1b}[31m".repeat(1_000)));
     assert!(told[0].len() < 300 && !told[0].contains('\u{1b}'), "{told:?}");
+}
+
+#[test]
+fn what_a_file_is_instead_of_plain_json_is_told_by_name_and_place() {
+    let told = |bytes: &[u8]| FleetConfig::from_json(bytes).unwrap_err().to_string();
+    let wide = |text: &str, mark: &[u8]| {
+        mark.iter().copied().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect::<Vec<u8>>()
+    };
+    let marked = [b"\xef\xbb\xbf", UNIHOST.as_bytes()].concat();
+    assert_eq!(
+        told(&marked),
+        "the file is UTF-8 with a byte order mark (BOM); save it as UTF-8 without a mark"
+    );
+    assert_eq!(told(&wide(UNIHOST, b"\xff\xfe")), "the file is UTF-16; save it as UTF-8 without a mark");
+    assert_eq!(
+        told(&wide(UNIHOST, b"")),
+        "the file is UTF-16 without a byte order mark; save it as UTF-8 without a mark"
+    );
+    assert!(told(&[0xff, 0xfe, 0, 0, b'{', 0, 0, 0]).contains("UTF-32"));
+    assert_eq!(
+        told(b"{\"mode\": \"unihost\",\n \"deckies\": [],\n \"deckies\": []}"),
+        "line 3, column 10: the key \"deckies\" stands twice in one object; keep one of them"
+    );
+    // At every depth, and whatever the key holds.
+    assert!(
+        told(b"{\"a\": [{\"x\": {\"p\\u001b\": 1, \"p\\u001b\": \"hunter2\"}}]}")
+            .contains("the key \"p\" stands")
+    );
+    let deep = told(&[b'['; 100_000]);
+    assert_eq!(deep, "line 1, column 128: nested deeper than 128 levels; is it the right file?");
+    let both = wrong(|fleet| fleet["deckies"] = json!(vec![1; 16_385]));
+    assert_eq!(both, ["deckies: a list of 16385 won't do; write a list of 1 to 16384 deckies"]);
+    // A state file is read no less strictly.
+    assert!(matches!(DeployedFleet::from_json(b"{\"a\": 1, \"a\": 1}"), Err(FleetError::Doubled { .. })));
+}
+
+#[test]
+fn problems_stop_at_a_hundred_and_say_how_many_more() {
+    let mut fleet = value(UNIHOST);
+    let decky = fleet["deckies"][0].as_object_mut().unwrap();
+    for number in 0..200_000 {
+        decky.insert(format!("servicess{number}"), json!(1));
+    }
+    let Err(FleetError::Invalid(problems)) = parse(&fleet) else { panic!() };
+    assert_eq!((problems.list().len(), problems.more()), (100, 199_900));
+    assert!(problems.to_string().ends_with("\nand 199,900 more"));
+    assert_eq!(problems.to_string().lines().count(), 101);
+}
+
+#[test]
+fn a_value_that_may_be_a_secret_is_never_in_an_error() {
+    for field in [
+        "name",
+        "services",
+        "distro",
+        "base_image",
+        "build_base",
+        "hostname",
+        "archetype",
+        "service_config",
+        "nmap_os",
+        "host_uuid",
+    ] {
+        for secret in
+            [json!("hunter2\u{7}"), json!(47_114_711), json!(["hunter2\u{7}"]), json!({"k": "hunter2"})]
+        {
+            let told = wrong(|fleet| fleet["deckies"][0][field] = secret.clone());
+            let told = told.join("\n");
+            assert!(
+                !told.is_empty() && !told.contains("hunter2") && !told.contains("4711"),
+                "{field}: {told}"
+            );
+        }
+    }
+    for field in ["interface", "log_file"] {
+        let told = wrong(|fleet| fleet[field] = json!("hunter2\n"));
+        assert!(!told.join("").contains("hunter2"), "{told:?}");
+    }
 }
 
 #[test]

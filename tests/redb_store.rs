@@ -319,7 +319,7 @@ fn a_damaged_placement_keeps_its_deckys_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.redb");
     let store = RedbStore::open(&path).unwrap();
-    let at = row(1).created_at;
+    let at = row(1).created_at.plus(std::time::Duration::from_secs(1));
     closed_under_a_key(&store, &[row(1), row(2)], &[at, at]);
     drop(store);
     let placements: redb::TableDefinition<'_, &str, &[u8]> =

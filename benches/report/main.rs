@@ -1,11 +1,13 @@
 //! Measures what the documentation says of speed, as ratios within one run,
 //! and prints it as Markdown: `cargo bench --features cli,testkit --bench report`.
 
+mod by_hand;
 mod compose;
 mod deploy;
 mod dispatch;
 mod files;
 mod journal;
+mod peers;
 mod reads;
 mod rows;
 mod swarm;
@@ -16,6 +18,9 @@ fn main() {
     if files::is_child() {
         return files::child();
     }
+    if peers::is_child() {
+        return peers::child();
+    }
     // `--test` is what `cargo test --benches` asks for: a look that it runs.
     let quick = std::env::args().any(|argument| argument == "--test") || std::env::var_os("QUICK").is_some();
     println!("# Measurements\n");
@@ -24,12 +29,13 @@ fn main() {
         "{} cores; files in the system's temporary directory. Times are this machine's, the ratios are what to look at.\n",
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
     );
-    let parts: [(&str, Report); 6] = [
+    let parts: [(&str, Report); 7] = [
         ("journal", journal::report),
         ("deploy", deploy::report),
         ("dispatch", dispatch::report),
         ("swarm", swarm::report),
         ("reads", reads::report),
+        ("peers", peers::report),
         ("compose", compose::report),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

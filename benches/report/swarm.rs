@@ -60,7 +60,7 @@ fn dispatch(data: &std::path::Path, quick: bool) {
         }
     });
     let mut one = None;
-    let sizes: &[usize] = if quick { &[1, 10] } else { &[1, 10, 100] };
+    let sizes: &[usize] = if quick { &[1, 10] } else { &[1, 10, 100, 200] };
     for size in sizes {
         let mut best = Duration::MAX;
         for _ in 0..3 {

@@ -16,11 +16,11 @@ pub fn compose(data: &[u8]) {
     let mut words = text.split('\u{1f}').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let fleet = json!({"mode": "unihost", "interface": word(), "subnet": "10.0.0.0/24", "gateway": "10.0.0.1",
-        "deckies": [{"name": "a", "ip": "10.0.0.2", "services": ["ssh", "docker_api"], "distro": word(),
+        "deckies": [{"name": "aa", "ip": "10.0.0.2", "services": ["ssh", "docker_api"], "distro": word(),
                      "base_image": word(), "build_base": word(), "hostname": word(), "nmap_os": word(),
                      "service_config": {"ssh": {word(): word(), "password": word()}, word(): {word(): word()},
                                         "docker_api": {word(): [word()], word(): {word(): null}}}},
-                    {"name": "b", "ip": "10.0.0.3", "services": ["http"], "distro": "x", "base_image": "y",
+                    {"name": "bb", "ip": "10.0.0.3", "services": ["http"], "distro": "x", "base_image": "y",
                      "hostname": "z"}]});
     if let Ok(fleet) = FleetConfig::from_json(fleet.to_string().as_bytes()) {
         check(&fleet);
@@ -41,7 +41,9 @@ fn check(fleet: &FleetConfig) {
     {
         wanted.insert(decky.name.to_string());
         for service in &decky.services {
-            wanted.insert(format!("{}-{}", decky.name, service.as_str().replace('_', "-")));
+            if service.as_str() != "sniffer" {
+                wanted.insert(format!("{}-{service}", decky.name));
+            }
         }
     }
     let services: BTreeSet<String> = keys(&value["services"]).into_iter().map(str::to_owned).collect();
@@ -67,9 +69,15 @@ fn check(fleet: &FleetConfig) {
     ];
     for (name, service) in value["services"].as_object().unwrap() {
         assert!(keys(service).iter().all(|key| KNOWN.contains(key)), "{service}");
-        assert_eq!(service["container_name"], json!(name));
+        let container = service["container_name"].as_str().unwrap();
+        assert_eq!(container.replace('_', "-"), name.replace('_', "-"));
         for volume in service["volumes"].as_array().into_iter().flatten() {
-            assert!(volume.as_str().unwrap().starts_with("/var/lib/decnet/artifacts/"), "{volume}");
+            let volume = volume.as_str().unwrap();
+            let is_own = volume.starts_with("/var/lib/decnet/artifacts/");
+            let is_shared =
+                ["/srv/decnet", "/usr/lib/decnet"].iter().any(|shared| volume.starts_with(shared));
+            assert!(is_own || is_shared && volume.ends_with(":ro"), "{volume}");
+            assert!(!volume.contains("..") && volume.matches(':').count() == 2, "{volume}");
         }
         if let Some(context) = service["build"].get("context") {
             assert!(context.as_str().unwrap().starts_with("/usr/lib/decnet/templates/"), "{context}");

@@ -69,10 +69,10 @@ impl Master {
         let overlap = [Overlap::Reject, Overlap::Supersede][bytes.below(2)];
         let fleet = self.fleet.clone();
         let accepted = match bytes.below(4) {
-            0 => block_on(self.runner.accept_teardown(TeardownRequest::new(fleet, some).overlap(overlap))),
+            0 => block_on(self.runner.accept_teardown(TeardownRequest::new(some).overlap(overlap))),
             1 => {
                 let service = ServiceName::parse("ftp").unwrap();
-                let request = MutateRequest::new(fleet, self.name(bytes), vec![service]).overlap(overlap);
+                let request = MutateRequest::new(self.name(bytes), vec![service]).overlap(overlap);
                 block_on(self.runner.accept_mutate(request))
             }
             _ => block_on(self.runner.accept_deploy(DeployRequest::new(fleet).only(some).overlap(overlap))),
@@ -159,7 +159,11 @@ impl Master {
         self.store.wait(1);
         self.runs.clear();
         self.runner = build(&self.store, &self.witness, &self.engine, &self.agents, &self.clock);
-        block_on(self.runner.recover()).unwrap();
+        let recovered = block_on(self.runner.recover()).unwrap();
+        for accepted in recovered.accepted {
+            self.ids.extend(accepted.ids().iter().map(|(decky, id)| (*id, decky.clone())));
+            self.runs.push(Box::pin(accepted.run()));
+        }
     }
 
     fn check(&mut self) {

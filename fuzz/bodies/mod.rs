@@ -9,9 +9,11 @@ mod bytes;
 mod compose;
 mod database;
 mod decide;
+mod ini;
 mod master;
 mod migrate;
 mod store;
+mod texts;
 #[path = "../../tests/toy/mod.rs"]
 mod toy;
 mod wire;
@@ -19,19 +21,22 @@ mod wire;
 pub use compose::compose;
 pub use database::database;
 pub use decide::decide;
+pub use ini::ini;
 pub use master::{deltas, strategies};
 pub use migrate::migrate;
 pub use store::store;
+pub use texts::{secrets, text};
 pub use wire::{answer, beat, dispatch};
 
 /// What a target does with its bytes.
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 14] = [
+pub const ALL: [(&str, Body); 17] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
+    ("ini", ini),
     ("compose", compose),
     ("frame", frame),
     ("beat", beat),
@@ -43,6 +48,8 @@ pub const ALL: [(&str, Body); 14] = [
     ("database", database),
     ("decide", decide),
     ("migrate", migrate),
+    ("text", text),
+    ("secrets", secrets),
 ];
 
 /// Panics that are caught are part of the game; libFuzzer's own hook would end

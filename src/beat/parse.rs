@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use crate::fleet::DeckyRuntime;
+use crate::lifecycle::text::one_line;
 use crate::lifecycle::{DeckyName, Failure, HostId, Operation, ServiceName};
 
 use super::{Beat, Delta, KnownRows, Reported, WorkerStatus};
@@ -34,7 +35,8 @@ pub(super) fn beat(bytes: &[u8]) -> Result<Beat, BeatError> {
     if bytes.len() > Beat::MAX_BYTES {
         return Err(BeatError::TooLong { len: bytes.len() });
     }
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| BeatError::Json(error.to_string()))?;
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| BeatError::Json(one_line(&error.to_string(), 200)))?;
     let Value::Object(fields) = value else {
         return Err(BeatError::Json("it is something else".to_owned()));
     };
@@ -58,7 +60,7 @@ pub(super) fn beat(bytes: &[u8]) -> Result<Beat, BeatError> {
     let agent_version = fields.get("agent_version").and_then(Value::as_str);
     Ok(Beat {
         host,
-        agent_version: agent_version.map(|version| version.chars().take(64).collect()),
+        agent_version: agent_version.map(|version| one_line(version, 64)),
         status: fields.get("status").and_then(Value::as_object).map(status).unwrap_or_default(),
         deltas,
         known_rows: known_rows(&fields),
@@ -131,7 +133,7 @@ fn kept(value: &Value) -> Option<(DeckyName, Vec<ServiceName>)> {
 }
 
 fn state(value: &Value) -> Option<DeckyRuntime> {
-    let word = |text: &str| text.chars().filter(|c| !c.is_control()).take(64).collect::<String>();
+    let word = |text: &str| one_line(text, 64);
     let services = value.get("services").and_then(Value::as_object).into_iter().flatten();
     let services = services.filter_map(|(name, state)| Some((word(name), word(state.as_str()?))));
     Some(DeckyRuntime { running: value.get("running")?.as_bool()?, services: services.collect() })

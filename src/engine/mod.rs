@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
+use crate::lifecycle::text::without_secrets;
 use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId};
 
 mod cancel;
@@ -17,6 +18,9 @@ pub mod compose;
 pub mod process;
 
 pub use cancel::CancelToken;
+
+/// The most characters of a note.
+const NOTE: usize = 500;
 
 /// Brings deckies up, changes their services, takes them down.
 ///
@@ -126,9 +130,11 @@ impl Work {
         }
     }
 
-    /// Tells how a decky is coming along, in a few words.
+    /// Tells how a decky is coming along, in a few words. Words of a tool may
+    /// be among them: they are made fit to be shown, and what is written like a
+    /// secret is taken out.
     pub fn note(&self, decky: &DeckyName, text: &str) {
-        self.progress.note(decky, text);
+        self.progress.note(decky, &without_secrets(text, NOTE));
     }
 }
 

@@ -1,6 +1,9 @@
+//! What is wrong in a fleet.
+
 use std::fmt;
 
 use crate::lifecycle::DeckyName;
+use crate::lifecycle::text::one_line;
 
 /// A fleet that can't be used, and why.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +18,32 @@ pub enum FleetError {
         column: usize,
         /// What the JSON parser said.
         source: serde_json::Error,
+    },
+    /// The bytes are no plain UTF-8 text.
+    #[error("the file is {encoding}; save it as UTF-8 without a mark")]
+    Encoding {
+        /// What they are.
+        encoding: &'static str,
+    },
+    /// An object has a key twice.
+    #[error("line {line}, column {column}: the key \"{key}\" stands twice in one object; keep one of them")]
+    Doubled {
+        /// The key.
+        key: String,
+        /// The line where it stands again, from 1.
+        line: usize,
+        /// The column after it, from 1.
+        column: usize,
+    },
+    /// Lists and objects are nested deeper than any fleet's.
+    #[error("line {line}, column {column}: nested deeper than {max} levels; is it the right file?")]
+    TooDeep {
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// Levels allowed.
+        max: usize,
     },
     /// The file is larger than any fleet.
     #[error("the file has {len} bytes, a fleet has at most {max}; is it the right file?")]
@@ -57,21 +86,56 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong in a fleet, one line each; the first hundred are shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+/// What is wrong in a fleet, one line each: the first hundred problems, and how
+/// many more there are.
+///
+/// ```
+/// use decnet_lifecycle::{FleetConfig, FleetError};
+///
+/// let Err(FleetError::Invalid(problems)) = FleetConfig::from_json(b"{}") else { panic!() };
+/// assert_eq!((problems.list().len(), problems.more()), (5, 0));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    more: usize,
+}
 
 impl Problems {
-    const SHOWN: usize = 100;
+    /// The most problems that are told.
+    pub const MAX: usize = 100;
 
-    pub(crate) const fn new(problems: Vec<Problem>) -> Self {
-        Self(problems)
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
+        let more = problems.len().saturating_sub(Self::MAX);
+        let mut list = problems;
+        list.truncate(Self::MAX);
+        Self { list, more }
     }
 
-    /// The problems, in the order of the file.
+    /// Adds a problem, or counts it where there are enough; it is then not
+    /// even made.
+    pub(super) fn add(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.list.len() < Self::MAX {
+            self.list.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first problems, in the order of the file.
     #[must_use]
     pub fn list(&self) -> &[Problem] {
-        &self.0
+        &self.list
+    }
+
+    /// How many there are beside those listed.
+    #[must_use]
+    pub const fn more(&self) -> usize {
+        self.more
     }
 }
 
@@ -79,13 +143,23 @@ impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().take(Self::SHOWN).map(ToString::to_string).collect();
+        let lines: Vec<String> = self.list.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\n"))?;
-        match self.0.len().checked_sub(Self::SHOWN) {
-            Some(more @ 1..) => write!(f, "\nand {more} more"),
-            _ => Ok(()),
-        }
+        if self.more > 0 { write!(f, "\nand {} more", grouped(self.more)) } else { Ok(()) }
     }
+}
+
+/// `199900` as `199,900`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The known name that is nearest to what was written, if one is near.
@@ -108,4 +182,10 @@ fn distance(a: &str, b: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or(0)
+}
+
+/// A word of a file, fit to be shown.
+pub(crate) fn shown(text: &str) -> String {
+    let fitting = one_line(text, 80);
+    if one_line(text, 81) == fitting { fitting } else { format!("{fitting}...") }
 }

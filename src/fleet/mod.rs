@@ -9,13 +9,22 @@ use serde_json::{Map, Value};
 
 use crate::lifecycle::{DeckyName, HostId, ServiceName};
 
+mod archetype;
+mod distro;
 mod error;
+mod ini;
+mod json;
 mod parse;
 mod runtime;
 mod salvage;
+mod secrets;
+mod whole;
 
-pub(crate) use error::nearest;
+pub use archetype::Archetype;
+pub use distro::Distro;
 pub use error::{FleetError, Problem, Problems};
+pub(crate) use error::{nearest, shown};
+pub use ini::{HostNetwork, IniFleet, IniSettings};
 pub use runtime::DeckyRuntime;
 pub use salvage::SalvagedState;
 
@@ -167,6 +176,12 @@ impl FleetConfig {
         parse::check_services(&format!("deckies[{place}].services"), &services)?;
         decky.services = services;
         Ok(fleet)
+    }
+
+    /// The deckies by name; for who looks up many.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn by_name(&self) -> BTreeMap<&DeckyName, &DeckyConfig> {
+        self.deckies.iter().map(|decky| (&decky.name, decky)).collect()
     }
 
     /// The fleet cut down to these deckies; none if it has none of them.

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::lifecycle::{DeckyName, HostId, NameError, ServiceName};
 
-use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, nearest};
+use super::error::shown;
+use super::{DeckyConfig, FleetConfig, FleetError, Mode, Problem, Problems, json, nearest, whole};
 
 /// What the original builds services on unless told otherwise.
 const BUILD_BASE: &str =
@@ -31,6 +32,11 @@ const DECKY_FIELDS: [&str; 14] = [
     "host_uuid",
 ];
 
+/// Fields that are of a few words or figures. What is written in any other may
+/// be a secret, and stays untold.
+const OPEN_FIELDS: [&str; 7] =
+    ["mode", "subnet", "gateway", "ip", "mutate_interval", "last_mutated", "last_login_attempt"];
+
 const MAX_TEXT: usize = 4_096;
 const MAX_SERVICES: usize = 64;
 
@@ -38,11 +44,7 @@ pub(super) fn value(bytes: &[u8]) -> Result<Value, FleetError> {
     if bytes.len() > FleetConfig::MAX_BYTES {
         return Err(FleetError::TooLarge { len: bytes.len(), max: FleetConfig::MAX_BYTES });
     }
-    serde_json::from_slice(bytes).map_err(|source| FleetError::Syntax {
-        line: source.line(),
-        column: source.column(),
-        source,
-    })
+    json::read(bytes)
 }
 
 /// A fleet, or the fleet in a state file.
@@ -51,21 +53,21 @@ pub(super) fn fleet(value: &Value) -> Result<FleetConfig, FleetError> {
         Some(inner) if value.get("deckies").is_none() => ("config.", inner),
         _ => ("", value),
     };
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let fleet = root(prefix, value, &mut problems);
     match fleet {
         Some(fleet) if problems.is_empty() => Ok(fleet),
-        _ => Err(FleetError::Invalid(Problems::new(problems))),
+        _ => Err(FleetError::Invalid(problems)),
     }
 }
 
 pub(super) fn check_services(path: &str, services: &[ServiceName]) -> Result<(), FleetError> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     service_list(path, services, &mut problems);
-    if problems.is_empty() { Ok(()) } else { Err(FleetError::Invalid(Problems::new(problems))) }
+    if problems.is_empty() { Ok(()) } else { Err(FleetError::Invalid(problems)) }
 }
 
-fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<FleetConfig> {
+fn root(prefix: &str, value: &Value, problems: &mut Problems) -> Option<FleetConfig> {
     let Value::Object(object) = value else {
         report(
             problems,
@@ -95,7 +97,8 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         "a whole number of minutes or null",
         nullable(Value::as_i64),
     );
-    let list = fields.required("deckies", "a list with at least one decky", |value| {
+    let wanted = format!("a list of 1 to {} deckies", FleetConfig::MAX_DECKIES);
+    let list = fields.required("deckies", &wanted, |value| {
         value.as_array().filter(|list| !list.is_empty() && list.len() <= FleetConfig::MAX_DECKIES)
     });
     let deckies: Vec<Option<DeckyConfig>> = list
@@ -104,7 +107,17 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
         .enumerate()
         .map(|(place, value)| decky(&format!("{prefix}deckies[{place}]"), value, problems))
         .collect();
-    unique(prefix, &deckies, subnet.zip(gateway), problems);
+    if let (Some(subnet), Some(gateway)) = (subnet, gateway) {
+        network(prefix, &subnet, gateway, problems);
+    }
+    whole::check(
+        &deckies,
+        subnet.zip(gateway),
+        &|place| format!("deckies[{place}]"),
+        &mut |place, field, what, hint| {
+            report(problems, &format!("{prefix}deckies[{place}].{field}"), what, hint);
+        },
+    );
     Some(FleetConfig {
         mode: mode?,
         interface: interface?,
@@ -117,18 +130,21 @@ fn root(prefix: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Flee
     })
 }
 
-fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<DeckyConfig> {
+fn decky(path: &str, value: &Value, problems: &mut Problems) -> Option<DeckyConfig> {
     let Value::Object(object) = value else {
         report(problems, path, wrong("an object", value), "write {\"name\": .., \"ip\": .., ..}");
         return None;
     };
     let prefix = format!("{path}.");
     for field in object.keys().filter(|field| !DECKY_FIELDS.contains(&field.as_str())) {
-        let hint = match nearest(field, &DECKY_FIELDS) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("remove it; a decky has {}", DECKY_FIELDS.join(", ")),
-        };
-        report(problems, &format!("{prefix}{}", shown(field)), "a decky has no such field".into(), &hint);
+        problems.add(|| Problem {
+            path: format!("{prefix}{}", shown(field)),
+            what: "a decky has no such field".into(),
+            hint: match nearest(field, &DECKY_FIELDS) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("remove it; a decky has {}", DECKY_FIELDS.join(", ")),
+            },
+        });
     }
     let mut fields = Fields { prefix: &prefix, object, problems };
     let name = fields.name("name", DeckyName::parse);
@@ -177,70 +193,34 @@ fn decky(path: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Decky
     })
 }
 
-/// Names and addresses stand once each, and addresses are usable ones of the
-/// subnet.
-fn unique(
-    prefix: &str,
-    deckies: &[Option<DeckyConfig>],
-    network: Option<(IpNet, IpAddr)>,
-    problems: &mut Vec<Problem>,
-) {
-    let mut names = BTreeMap::new();
-    let mut addresses = BTreeMap::new();
-    for (place, decky) in deckies.iter().enumerate() {
-        let Some(decky) = decky else { continue };
-        let path = format!("{prefix}deckies[{place}]");
-        if let Some(first) = names.insert(decky.name.clone(), place) {
-            let what = format!("{} is the name of deckies[{first}] as well", decky.name);
-            report(problems, &format!("{path}.name"), what, "give each decky a name of its own");
-        }
-        if let Some(first) = addresses.insert(decky.ip, place) {
-            let what = format!("{} is the address of deckies[{first}] as well", decky.ip);
-            report(problems, &format!("{path}.ip"), what, "give each decky an address of its own");
-        }
-        let Some((subnet, gateway)) = network else {
-            continue;
-        };
-        let what = if !subnet.contains(&decky.ip) {
-            format!("{} lies outside the subnet {subnet}", decky.ip)
-        } else if decky.ip == gateway {
-            format!("{} is the gateway's address", decky.ip)
-        } else if reserved(&subnet, decky.ip) {
-            format!("{} is the network's own or its broadcast address", decky.ip)
-        } else {
-            continue;
-        };
-        let (first, last) = usable(&subnet);
-        report(
-            problems,
-            &format!("{path}.ip"),
-            what,
-            &format!("write a free address from {first} to {last}"),
-        );
+/// The subnet has room for a gateway and a decky, and the gateway is a usable
+/// address of it: no container engine makes another network.
+fn network(prefix: &str, subnet: &IpNet, gateway: IpAddr, problems: &mut Problems) {
+    if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+        let what = format!("{subnet} has no room for a gateway and a decky");
+        let hint = format!("write a network of /{} or larger", subnet.max_prefix_len() - 2);
+        report(problems, &format!("{prefix}subnet"), what, &hint);
+        return;
     }
-}
-
-fn reserved(subnet: &IpNet, ip: IpAddr) -> bool {
-    subnet.max_prefix_len() - subnet.prefix_len() >= 2 && (ip == subnet.network() || ip == subnet.broadcast())
-}
-
-fn usable(subnet: &IpNet) -> (IpAddr, IpAddr) {
-    let ends = |first: Option<IpAddr>| first.unwrap_or(subnet.network());
-    match subnet {
-        IpNet::V4(v4) => {
-            let (low, high) = (u32::from(v4.network()), u32::from(v4.broadcast()));
-            let inner = u32::from(high - low >= 3);
-            (IpAddr::V4((low + inner).into()), IpAddr::V4((high - inner).into()))
-        }
-        IpNet::V6(_) => (ends(None), subnet.broadcast()),
-    }
+    let what = if gateway.is_ipv4() != subnet.addr().is_ipv4() {
+        format!("{gateway} is of another family than the subnet {subnet}")
+    } else if !subnet.contains(&gateway) {
+        format!("{gateway} lies outside the subnet {subnet}")
+    } else if whole::reserved(subnet, gateway) {
+        format!("{gateway} is the network's own or its broadcast address")
+    } else {
+        return;
+    };
+    let (first, last) = whole::usable(subnet);
+    let hint = format!("write the gateway's address, from {first} to {last}");
+    report(problems, &format!("{prefix}gateway"), what, &hint);
 }
 
 /// The fields of one object, each read once, with its problems reported.
 struct Fields<'f, 'p> {
     prefix: &'p str,
     object: &'f Map<String, Value>,
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Problems,
 }
 
 impl<'f> Fields<'f, '_> {
@@ -251,7 +231,8 @@ impl<'f> Fields<'f, '_> {
         };
         let read = read(value);
         if read.is_none() {
-            self.report(field, format!("{} won't do", kind(value)), &format!("write {wanted}"));
+            let given = if OPEN_FIELDS.contains(&field) { told(value) } else { kind(value) };
+            self.report(field, format!("{given} won't do"), &format!("write {wanted}"));
         }
         read
     }
@@ -287,7 +268,7 @@ impl<'f> Fields<'f, '_> {
                 }
                 None => self.report(
                     &field,
-                    format!("{} won't do", kind(value)),
+                    format!("{} won't do", told(value)),
                     "write a service's name such as \"ssh\"",
                 ),
             }
@@ -304,7 +285,7 @@ impl<'f> Fields<'f, '_> {
     }
 }
 
-fn service_list(path: &str, services: &[ServiceName], problems: &mut Vec<Problem>) {
+pub(super) fn service_list(path: &str, services: &[ServiceName], problems: &mut Problems) {
     if services.is_empty() {
         report(problems, path, "a decky offers at least one service".into(), "write one such as [\"ssh\"]");
     }
@@ -335,29 +316,33 @@ fn service_settings(value: &Value) -> Option<BTreeMap<String, Map<String, Value>
     object.iter().map(|(service, settings)| Some((service.clone(), settings.as_object()?.clone()))).collect()
 }
 
-fn report(problems: &mut Vec<Problem>, path: &str, what: String, hint: &str) {
-    problems.push(Problem { path: path.to_owned(), what, hint: hint.to_owned() });
+fn report(problems: &mut Problems, path: &str, what: String, hint: &str) {
+    problems.add(|| Problem { path: path.to_owned(), what, hint: hint.to_owned() });
 }
 
 fn wrong(wanted: &str, value: &Value) -> String {
     format!("{wanted} is wanted here, not {}", kind(value))
 }
 
-/// A value in a few words; never what is inside a text or an object, which
-/// may be a secret or endless.
+/// What kind of value it is; never what is in it, which may be a secret, or
+/// endless.
 fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text \"{}\"", shown(text)),
+        Value::Number(_) => "a number".into(),
+        Value::String(_) => "a text".into(),
         Value::Array(list) if list.is_empty() => "an empty list".into(),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(_) => "an object".into(),
     }
 }
 
-fn shown(text: &str) -> String {
-    let safe: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
-    if safe.chars().count() == text.chars().count() { safe } else { format!("{safe}...") }
+/// The value itself, where it can be no secret and is short.
+fn told(value: &Value) -> String {
+    match value {
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text \"{}\"", shown(text)),
+        other => kind(other),
+    }
 }

@@ -3,6 +3,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lifecycle::text::one_line;
+
 /// What really runs of a decky.
 ///
 /// ```
@@ -24,8 +26,13 @@ pub struct DeckyRuntime {
 impl fmt::Display for DeckyRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.running { "up" } else { "not up" })?;
-        let states: Vec<String> =
-            self.services.iter().take(32).map(|(name, state)| format!("{name} {state}")).collect();
+        let word = |text: &str| one_line(text, 64);
+        let states: Vec<String> = self
+            .services
+            .iter()
+            .take(32)
+            .map(|(name, state)| format!("{} {}", word(name), word(state)))
+            .collect();
         if states.is_empty() { Ok(()) } else { write!(f, " ({})", states.join(", ")) }
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::scrub::scrub;
+use super::text;
 
 /// Why a lifecycle failed, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,10 +106,13 @@ impl fmt::Display for FailureKind {
 
 /// Why a lifecycle failed: a kind, and a message that is safe to show.
 ///
-/// The message holds no control or bidirectional characters, no secrets that
-/// the scrubber knows (`password=`, `token: `, bearer tokens, keys in URLs, PEM
-/// blocks), and never more than fits: shown as `Kind: message` it has at most
-/// [`Failure::MAX_LEN`] characters, cut between characters.
+/// The message is one line that is safe to print (see
+/// [`text::one_line`](crate::text::one_line)), without what is written like a
+/// secret (after `password=` and the like, in URLs, headers and commands, in
+/// shapes such as those of tokens and PEM blocks), and never more than fits:
+/// shown as `Kind: message` it has at most [`Failure::MAX_LEN`] characters, cut
+/// between characters. Secrets that are known are hidden by
+/// [`hiding`](Failure::hiding).
 ///
 /// ```
 /// use decnet_lifecycle::{Failure, FailureKind};
@@ -148,10 +151,7 @@ impl Failure {
     #[must_use]
     pub fn new(kind: FailureKind, message: &str) -> Self {
         let room = Self::MAX_LEN - kind.as_str().len() - ": ".len();
-        // Only what can end up in the message is looked at, so that a flood
-        // of text costs no more than a page of it.
-        let head: String = message.chars().filter(|c| shows(*c)).take(room * 4).collect();
-        let message = scrub(&head).trim().chars().take(room).collect();
+        let message = text::without_secrets(message, room);
         Self { kind, message }
     }
 
@@ -181,17 +181,3 @@ impl fmt::Debug for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// Whether a character may be shown: no control characters but line break and
-/// tab, none that change the reading direction or hide.
-fn shows(c: char) -> bool {
-    match c {
-        '\n' | '\t' => true,
-        '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{feff}'
-        | '\u{061c}' => false,
-        c => !c.is_control(),
-    }
-}

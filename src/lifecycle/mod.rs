@@ -19,7 +19,9 @@ mod pending;
 mod record;
 mod running;
 mod scrub;
+mod secrets;
 mod state;
+pub mod text;
 mod time;
 mod transition;
 
@@ -27,6 +29,7 @@ pub use failure::{Failure, FailureKind, Leaves};
 pub use id::{LifecycleId, ParseIdError};
 pub use name::{DeckyName, EngineName, HostId, MasterName, NameError, RequestKey, ServiceName};
 pub use record::{Operation, Owner, Phase, Record, Revision, Status};
+pub use secrets::Secrets;
 pub use state::{AnyLifecycle, Closed, Failed, Lifecycle, Pending, Running, State, Succeeded};
 pub use time::{ParseTimestampError, Timestamp};
 pub(crate) use transition::Intent;

@@ -40,6 +40,19 @@ pub enum NameError {
         /// Which kind of name.
         what: &'static str,
     },
+    /// It starts with `_`, which no container's name may.
+    #[error("a {what} can't start with '_': no container could be called so")]
+    LeadingUnderscore {
+        /// Which kind of name.
+        what: &'static str,
+    },
+    /// It holds a `.`, which stands between the parts of a topic of the bus,
+    /// and of the name of a decoy's file.
+    #[error("a {what} can't hold a '.': topics and file names are split at dots")]
+    Dot {
+        /// Which kind of name.
+        what: &'static str,
+    },
 }
 
 struct Rule {
@@ -47,6 +60,12 @@ struct Rule {
     max: usize,
     allowed: &'static str,
     accepts: fn(char) -> bool,
+    /// What this kind of name alone can't be.
+    also: fn(&str) -> Result<(), NameError>,
+}
+
+const fn no_more(_: &str) -> Result<(), NameError> {
+    Ok(())
 }
 
 fn check(text: &str, rule: &Rule) -> Result<Arc<str>, NameError> {
@@ -57,6 +76,7 @@ fn check(text: &str, rule: &Rule) -> Result<Arc<str>, NameError> {
     if text.len() > rule.max {
         return Err(NameError::TooLong { what, max: rule.max, len: text.len() });
     }
+    (rule.also)(text)?;
     if let Some(found) = text.chars().find(|c| !(rule.accepts)(*c)) {
         return Err(NameError::Character { what, allowed: rule.allowed, found });
     }
@@ -128,22 +148,51 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a decky: `^[a-z0-9-]{1,64}$`, and not starting with `-`.
+    /// The name of a decky: 1 to 63 letters, digits, `-` and `_`, a letter or
+    /// digit first.
+    ///
+    /// What stands behind each part of the rule:
+    ///
+    /// | part | reason |
+    /// |---|---|
+    /// | at most 63 | it is one label where containers find each other by name, and a label has at most 63 |
+    /// | no `-` first | a command line would take it for an option |
+    /// | no `_` first | Docker and podman want a letter or digit there |
+    /// | no `.` | the bus splits the topic `decky.NAME.lifecycle` at dots, the process engine its files' names |
+    ///
+    /// Upper and lower case are told apart, as containers and rows do; names of
+    /// images, some file systems and DNS don't, so one fleet has no two names
+    /// that differ in case alone.
     ///
     /// ```
     /// use decnet_lifecycle::DeckyName;
     ///
-    /// assert_eq!(DeckyName::parse("decky-01")?.as_str(), "decky-01");
-    /// assert!(DeckyName::parse("Decky_01").is_err());
+    /// for name in ["decky-01", "DC01", "web_server", "Print-HQ"] {
+    ///     assert_eq!(DeckyName::parse(name)?.as_str(), name);
+    /// }
     /// assert!(DeckyName::parse("--rm").is_err());
+    /// let dot = DeckyName::parse("decky.webmail").unwrap_err();
+    /// assert!(dot.to_string().contains("split at dots"));
     /// # Ok::<(), decnet_lifecycle::NameError>(())
     /// ```
     DeckyName,
     Rule {
         what: "decky name",
-        max: 64,
-        allowed: "lowercase letters, digits and '-'",
-        accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+        max: 63,
+        allowed: "letters, digits, '-' and '_'",
+        accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'),
+        also: |text| match text {
+            text if text.contains('.') => Err(NameError::Dot { what: "decky name" }),
+            text if text.starts_with('_') => Err(NameError::LeadingUnderscore { what: "decky name" }),
+            _ => Ok(()),
+        },
+    }
+}
+
+impl DeckyName {
+    /// The name in lower case: two deckies of one fleet differ in it.
+    pub(crate) fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
     }
 }
 
@@ -164,6 +213,7 @@ name! {
         max: 64,
         allowed: "letters, digits, '-', '_' and '.'",
         accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+        also: no_more,
     }
 }
 
@@ -183,6 +233,7 @@ name! {
         max: 64,
         allowed: "lowercase letters, digits, '-' and '_'",
         accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'),
+        also: no_more,
     }
 }
 
@@ -202,6 +253,7 @@ name! {
         max: 128,
         allowed: "printable ASCII characters",
         accepts: |c| c.is_ascii_graphic(),
+        also: no_more,
     }
 }
 
@@ -221,6 +273,7 @@ name! {
         max: 64,
         allowed: "letters, digits, '-', '_' and '.'",
         accepts: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+        also: no_more,
     }
 }
 
@@ -241,5 +294,6 @@ name! {
         max: 32,
         allowed: "lowercase letters, digits and '-'",
         accepts: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-',
+        also: no_more,
     }
 }

@@ -1,165 +1,122 @@
-//! Takes secrets out of text that is about to be kept or shown.
+//! Takes secrets out of text that is about to be kept or shown, by how they
+//! are written: after a name that says so, in a URL, in a command, in a shape
+//! that only secrets have.
 
-const HIDDEN: &str = "[scrubbed]";
+use std::ops::Range;
 
-/// Words after which a value is a secret, in lowercase. A word counts where
-/// it ends a longer one too: `SSH_ROOT_PASSWORD`, `--api-key`.
-const SECRET_WORDS: [&str; 11] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "api_key",
-    "api-key",
-    "apikey",
-    "access_key",
-    "private_key",
-    "pwd",
-];
+mod commands;
+mod names;
+mod shapes;
+mod value;
 
-/// Replaces what follows a secret's name, credentials in URLs, bearer tokens
-/// and PEM blocks. Keeps everything else as it is.
+pub(super) const HIDDEN: &str = "[scrubbed]";
+
+/// What was hidden may bring what stands around it together.
+const PASSES: usize = 4;
+
+/// Replaces every secret that its spelling gives away. Keeps everything else
+/// as it is; scrubbing twice changes nothing.
 pub(crate) fn scrub(text: &str) -> String {
-    words(&pem(text))
+    let mut shown = text.to_owned();
+    for _ in 0..PASSES {
+        let again = once(&shown);
+        if again == shown {
+            break;
+        }
+        shown = again;
+    }
+    shown
 }
 
-fn pem(text: &str) -> String {
+/// Whether this is a name that secrets have.
+pub(super) fn names_secret(name: &str) -> bool {
+    names::is_secret(name)
+}
+
+/// The secrets that the text's spelling gives away; of a URL's `user:password`
+/// the password.
+pub(super) fn secrets_of(text: &str) -> impl Iterator<Item = &str> {
+    secrets(text).filter_map(|secret| {
+        let is_url = text.get(..secret.start)?.ends_with("://");
+        let told = text.get(secret)?;
+        Some(if is_url { told.split_once(':').map_or(told, |(_, password)| password) } else { told })
+    })
+}
+
+/// Every secret, told by whatever stands before it in the text as it was: what
+/// is hidden itself may announce another.
+fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.char_indices().filter_map(|(at, _)| found(text, at)).filter(|secret| secret.end > secret.start)
+}
+
+fn once(text: &str) -> String {
+    let mut hidden: Vec<Range<usize>> = secrets(text).collect();
+    hidden.sort_unstable_by_key(|secret| (secret.start, secret.end));
     let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, from)) = rest.split_once("-----BEGIN") {
-        kept.push_str(before);
-        kept.push_str(HIDDEN);
-        rest = match from.split_once("-----END") {
-            Some((_, tail)) => tail.split_once("-----").map_or("", |(_, after)| after),
-            None => "",
-        };
+    let mut at = 0;
+    for secret in hidden {
+        if secret.start >= at {
+            kept.push_str(text.get(at..secret.start).unwrap_or_default());
+            kept.push_str(HIDDEN);
+        }
+        at = at.max(secret.end);
     }
-    kept.push_str(rest);
+    kept.push_str(from(text, at));
     kept
 }
 
-/// Goes over the text token by token (a token ends at white space) and
-/// keeps the white space as it was.
-fn words(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut hide_next = false;
-    for piece in text.split_inclusive(char::is_whitespace) {
-        let token = piece.trim_end_matches(char::is_whitespace);
-        let space = piece.strip_prefix(token).unwrap_or("");
-        if token.is_empty() {
-            kept.push_str(space);
-            continue;
-        }
-        let (shown, hides) =
-            if hide_next && !is_separator(token) { hidden(token) } else { one(token, hide_next) };
-        kept.push_str(&shown);
-        kept.push_str(space);
-        hide_next = hides;
+/// The secret that is told by what stands at `at`.
+fn found(text: &str, at: usize) -> Option<Range<usize>> {
+    let rest = from(text, at);
+    if rest.starts_with("-----BEGIN") {
+        return Some(shapes::pem(text, at));
     }
-    kept
+    if let Some(url) = rest.strip_prefix("://") {
+        return shapes::userinfo(text, at + (rest.len() - url.len()));
+    }
+    // Names, options, tokens and hashes start so, and most characters don't.
+    if !rest.starts_with(|c: char| is_word(c) || matches!(c, '-' | '$')) {
+        return None;
+    }
+    let before = text.get(..at)?.chars().next_back();
+    if before.is_some_and(|c| is_word(c) || c == '-') || rest.starts_with(HIDDEN) {
+        return None;
+    }
+    shapes::token(text, at)
+        .or_else(|| names::named(text, at))
+        .or_else(|| shapes::scheme(text, at))
+        .or_else(|| commands::option(text, at))
+        .or_else(|| commands::statement(text, at))
 }
 
-fn is_separator(token: &str) -> bool {
-    matches!(token, "=" | ":" | "=>" | "is")
+pub(super) fn from(text: &str, at: usize) -> &str {
+    text.get(at..).unwrap_or_default()
 }
 
-fn hidden(token: &str) -> (String, bool) {
-    let announces = matches!(token.to_ascii_lowercase().as_str(), "bearer" | "basic");
-    let tail = token.trim_start_matches(|c: char| !matches!(c, ',' | ';' | '}' | ')' | ']'));
-    let tail = if tail.chars().all(|c| matches!(c, ',' | ';' | '}' | ')' | ']')) { tail } else { "" };
-    (format!("{HIDDEN}{tail}"), announces)
+/// What names and tokens are made of.
+const fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// What to show of a token, and whether the next one is a secret.
-fn one(token: &str, hide_next: bool) -> (String, bool) {
-    let lower = token.to_ascii_lowercase();
-    if matches!(lower.trim_matches(['"', '\'', ':']), "bearer") {
-        return (token.to_owned(), true);
-    }
-    if let Some(at) = separator_after_secret(&lower) {
-        let (name, value) = token.split_at(at);
-        return match value {
-            "" => (name.to_owned(), true),
-            _ => (format!("{name}{HIDDEN}"), false),
-        };
-    }
-    if names_secret(lower.trim_matches(['"', '\'', ',', '-']))
-        && (lower.starts_with('-') || lower.contains('_'))
-    {
-        return (token.to_owned(), true);
-    }
-    (url(token), hide_next && is_separator(token))
+/// The first position from `at` on that isn't one of these.
+fn skip(text: &str, at: usize, of: impl Fn(char) -> bool) -> usize {
+    let rest = from(text, at);
+    at + (rest.len() - rest.trim_start_matches(of).len())
 }
 
-/// Where the value starts in `name=value` or `name:value`, if the name is a
-/// secret's.
-fn separator_after_secret(lower: &str) -> Option<usize> {
-    let mut searched = 0;
-    while let Some(found) = lower.get(searched..)?.find(['=', ':']) {
-        let at = searched + found;
-        let name = lower.get(..at)?.trim_end_matches(['"', '\'']);
-        let name = name.rsplit(['&', '?', ',', '{', ';', '"', '\'']).next().unwrap_or(name);
-        if names_secret(name) {
-            return Some(at + 1);
-        }
-        searched = at + 1;
-    }
-    None
+/// The end of the line, or of what is written as one: breaks may be escaped.
+fn line_end(text: &str, at: usize) -> usize {
+    let rest = from(text, at);
+    let breaks = ["\n", "\r", "\\n", "\\r"];
+    at + breaks.iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len())
 }
 
-fn names_secret(name: &str) -> bool {
-    SECRET_WORDS.iter().any(|word| name.ends_with(word))
-        || name == "authorization"
-        || name == "pass"
-        || name.ends_with("_pass")
-}
-
-/// Hides `user:password` in `scheme://user:password@host`.
-fn url(token: &str) -> String {
-    let Some((scheme, rest)) = token.split_once("://") else {
-        return token.to_owned();
-    };
-    match rest.split_once('@') {
-        Some((who, host)) if who.contains(':') && !who.contains('/') => format!("{scheme}://{HIDDEN}@{host}"),
-        _ => token.to_owned(),
+/// What stands before on the same line, as far as it matters.
+fn line_before(text: &str, at: usize) -> &str {
+    let mut start = at.saturating_sub(300);
+    while !text.is_char_boundary(start) {
+        start += 1;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::scrub;
-
-    #[test]
-    fn secrets_are_hidden_in_every_usual_spelling() {
-        for (given, wanted) in [
-            ("password=hunter2 rest", "password=[scrubbed] rest"),
-            ("SSH_ROOT_PASSWORD: hunter2", "SSH_ROOT_PASSWORD: [scrubbed]"),
-            ("run --api-key abc123 --fast", "run --api-key [scrubbed] --fast"),
-            ("token = abc", "token = abc"),
-            ("auth_token = abc", "auth_token = [scrubbed]"),
-            ("Authorization: Bearer abc.def", "Authorization: [scrubbed] [scrubbed]"),
-            ("pull https://user:pw@registry/x failed", "pull https://[scrubbed]@registry/x failed"),
-            (r#"{"password":"x","a":1}"#, r#"{"password":[scrubbed]"#),
-            ("GET /?a=1&token=xyz", "GET /?a=1&token=[scrubbed]"),
-            ("key -----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY----- end", "key [scrubbed] end"),
-            ("-----BEGIN PRIVATE KEY-----\nabc", "[scrubbed]"),
-        ] {
-            assert_eq!(scrub(given), wanted, "{given}");
-        }
-    }
-
-    #[test]
-    fn plain_text_is_left_alone() {
-        for text in [
-            "no such image for decky-03",
-            "exit status: 1",
-            "a  b\n\tc",
-            "https://host/path@v1",
-            "secret",
-            "",
-        ] {
-            assert_eq!(scrub(text), text);
-        }
-    }
+    let before = text.get(start..at).unwrap_or_default();
+    before.rsplit(['\n', '\r']).next().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! What a decky is now, where, and what open rows are to make of it. Pure.
 //!
 //! A row says what became of one operation; a placement says what all of them
-//! came to. Both change in one commit, by the rule in [`Placement::end`]:
+//! came to. Both change in one commit, by the rule in `Placement::end`:
 //!
 //! | row | the placement |
 //! |---|---|

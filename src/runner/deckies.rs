@@ -129,7 +129,8 @@ impl Runner {
     /// way: that is in the plan.
     pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, AcceptError> {
         let deckies = request.deckies();
-        if let Some(decky) = deckies.iter().find(|decky| request.fleet.decky(decky).is_none()) {
+        let named: BTreeSet<&DeckyName> = request.fleet.names().collect();
+        if let Some(decky) = deckies.iter().find(|decky| !named.contains(decky)) {
             let known = request.fleet.names().cloned().collect();
             return Err(AcceptError::UnknownDecky { decky: decky.clone(), known });
         }

@@ -249,8 +249,9 @@ impl Runner {
     /// [`StoreError`] if the rows can't be read.
     pub async fn wait(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
         let context = &self.shared.context;
+        let waiter = context.journal.waiter(ids);
         loop {
-            let woken = context.journal.committed();
+            let woken = waiter.woken();
             let records = self.get(ids).await?;
             if records.iter().all(|record| !record.is_open()) {
                 return Ok(records);

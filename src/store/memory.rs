@@ -208,7 +208,7 @@ impl Store for MemoryStore {
         }
         let looked_at = tables.feed.values().take(policy.limit);
         let gone = looked_at.filter(|entry| entry.at < policy.closed_before);
-        let last = gone.map(|entry| entry.revision).last();
+        let last = gone.map(|entry| entry.revision).next_back();
         let stale: Vec<Revision> = match last {
             Some(last) => tables.feed.range(..=last).map(|(revision, _)| *revision).collect(),
             None => Vec::new(),

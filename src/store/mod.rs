@@ -123,7 +123,7 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 ///         rows.iter().for_each(|id| drop(maps.rows.remove(id)));
 ///         maps.keys.retain(|_, entry| entry.ids.iter().any(|id| maps.rows.contains_key(id)));
 ///         let looked_at = maps.feed.values().take(policy.limit);
-///         let stale = looked_at.filter(|entry| entry.at < policy.closed_before).last();
+///         let stale = looked_at.filter(|entry| entry.at < policy.closed_before).next_back();
 ///         let before = maps.feed.len();
 ///         if let Some(last) = stale.map(|entry| entry.revision) {
 ///             maps.feed = maps.feed.split_off(&last.next());

@@ -1,5 +1,6 @@
 //! One agent call for the rows of one host.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -103,8 +104,8 @@ async fn message(
             let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
             let told = placements.iter().filter_map(Placement::as_told).filter(|placed| placed.home == home);
             let told: Vec<_> = told.collect();
-            let here = |decky: &DeckyName| told.iter().any(|placed| placed.config.name == *decky);
-            if !started.deckies().all(here) {
+            let here: BTreeSet<&DeckyName> = told.iter().map(|placed| &placed.config.name).collect();
+            if !started.deckies().all(|decky| here.contains(decky)) {
                 return Err(lost());
             }
             let config = fleet_of(told.iter().map(|placed| &***placed)).ok_or_else(lost)?;

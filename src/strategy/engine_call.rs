@@ -1,6 +1,6 @@
 //! One engine call for many rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -134,8 +134,8 @@ async fn fleet(context: &Context, call: Call, started: &Started) -> Result<Fleet
         let Some(placed) = placed.filter(|placed| placed.home == home) else { continue };
         if tried.is_some() { own.push(placed) } else { others.push(placed) }
     }
-    let aimed = |decky: &DeckyName| own.iter().any(|placed| placed.config.name == *decky);
-    if !matches!(call, Call::Teardown) && !started.deckies().all(aimed) {
+    let aimed: BTreeSet<&DeckyName> = own.iter().map(|placed| &placed.config.name).collect();
+    if !matches!(call, Call::Teardown) && !started.deckies().all(|decky| aimed.contains(decky)) {
         let text = "nothing says any more what it was to bring about; ask again";
         return Err(Failure::new(FailureKind::Store, text));
     }

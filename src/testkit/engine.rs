@@ -70,9 +70,9 @@ impl FakeEngine {
     }
 
     async fn play(&self, operation: Operation, work: &Work) -> Result<Report, Failure> {
-        let services = |decky: &DeckyName| {
-            work.fleet.decky(decky).map(|config| config.services.clone()).unwrap_or_default()
-        };
+        let known = work.fleet.by_name();
+        let services =
+            |decky: &DeckyName| known.get(decky).map(|config| config.services.clone()).unwrap_or_default();
         let call = EngineCall {
             operation,
             deckies: work.deckies.keys().map(|decky| (decky.clone(), services(decky))).collect(),
@@ -106,9 +106,10 @@ impl FakeEngine {
 
     /// What has succeeded really runs, or is gone.
     fn bring_about(&self, operation: Operation, work: &Work, report: &Report) {
+        let known = work.fleet.by_name();
         let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
         for decky in work.deckies.keys().filter(|decky| report.outcome(decky).is_ok()) {
-            match work.fleet.decky(decky).filter(|_| operation != Operation::Teardown) {
+            match known.get(decky).filter(|_| operation != Operation::Teardown) {
                 Some(config) => {
                     let services = config.services.iter().map(|service| (service.clone(), true)).collect();
                     up.insert(decky.clone(), services);

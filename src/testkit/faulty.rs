@@ -21,6 +21,14 @@ pub enum StoreFault {
     UnknownLanded,
     /// It is lost, but the store doesn't know.
     UnknownLost,
+    /// The store doesn't know whether it is written, and can't be asked: the
+    /// next reads fail.
+    UnknownThenBlind {
+        /// Whether it is written.
+        landed: bool,
+        /// How many reads fail.
+        reads: usize,
+    },
 }
 
 /// A store that fails as it is told, and that makes its callers wait.
@@ -102,14 +110,18 @@ impl FaultyStore {
         self.pause().await;
         let fault = self.plan().commits.pop_front().unwrap_or(StoreFault::None);
         let injected = || Arc::new(io::Error::other("injected"));
+        let unknown = || StoreError::Unknown { doing: "committing", source: injected() };
         let answer = match fault {
             StoreFault::None => write.await,
             StoreFault::NotCommitted => {
                 Err(StoreError::NotCommitted { doing: "committing", source: injected() })
             }
-            StoreFault::UnknownLost => Err(StoreError::Unknown { doing: "committing", source: injected() }),
-            StoreFault::UnknownLanded => {
-                write.await.and(Err(StoreError::Unknown { doing: "committing", source: injected() }))
+            StoreFault::UnknownLost => Err(unknown()),
+            StoreFault::UnknownLanded => write.await.and_then(|_| Err(unknown())),
+            StoreFault::UnknownThenBlind { landed, reads } => {
+                let written = if landed { write.await.map(drop) } else { Ok(()) };
+                self.plan().failing_reads = reads;
+                written.and_then(|()| Err(unknown()))
             }
         };
         self.pause().await;

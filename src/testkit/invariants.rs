@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Revision, Status, Timestamp};
-use crate::store::{Entry, Feed, Query, Store, StoreError};
+use crate::placement::Standing;
+use crate::store::{Entry, Feed, PlacementQuery, Query, Store, StoreError};
 
 use super::Witness;
 use super::placed::{PlacementsSeen, Standings};
@@ -42,7 +43,7 @@ pub struct Invariants {
     last: BTreeMap<LifecycleId, Entry>,
     closed: BTreeMap<LifecycleId, Record>,
     overlaps: bool,
-    shared_addresses: bool,
+    any_batch: bool,
     placements: PlacementsSeen,
     witness: Option<Arc<Witness>>,
 }
@@ -83,11 +84,12 @@ impl Invariants {
         self
     }
 
-    /// Lets two deckies stand on one address: for stores whose callers let
-    /// deckies of one batch exchange addresses, and then end them one by one.
+    /// Lets two deckies stand on one address, and a decky be gone whose row
+    /// succeeded: for stores whose callers let deckies exchange addresses and
+    /// end them one by one, or forget a decky as soon as it is up.
     #[must_use]
-    pub const fn allowing_shared_addresses(mut self) -> Self {
-        self.shared_addresses = true;
+    pub const fn allowing_any_batch(mut self) -> Self {
+        self.any_batch = true;
         self
     }
 
@@ -103,20 +105,114 @@ impl Invariants {
     /// # Errors
     /// The first [`Breach`] found.
     pub async fn check(&mut self, store: &dyn Store) -> Result<(), Breach> {
+        self.check_all(store).await.map(drop)
+    }
+
+    /// [`check`](Self::check), and the rows it saw, newest first.
+    pub(super) async fn check_all(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
+        let rows = self.check_listed(store).await?;
+        check_other_ways(store, &rows).await?;
+        Ok(rows)
+    }
+
+    /// All of [`check`](Self::check) but the ways to a row by decky and by id.
+    pub(super) async fn check_listed(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
         let steps = self.follow_feed(store).await?;
         let rows = all(store, &Query::new()).await?;
         self.check_rows(&rows)?;
-        check_indexes(store, &rows).await?;
-        let standing = Standings { rows: &rows, steps: &steps, share: self.shared_addresses };
-        self.placements.check(store, &standing).await?;
-        if let Some(witness) = &self.witness {
-            for entry in &steps {
-                if entry.status == Status::Succeeded {
-                    hold!(witness.has_evidence(entry), "row {} succeeded without evidence", entry.id);
-                }
-            }
-            hold!(witness.breaches().is_empty(), "{}", witness.breaches().join("; "));
+        check_open(store, &rows).await?;
+        self.check_placements(store, &rows, &steps).await?;
+        self.check_witness(&steps)?;
+        Ok(rows)
+    }
+
+    /// Checks what the feed says has changed since the last check: much
+    /// cheaper than [`check`](Self::check) where most rows rest. What changed
+    /// without the feed's knowing is for `check` to find, at the end or after a
+    /// crash.
+    ///
+    /// Gives the rows that have changed, oldest first.
+    ///
+    /// ```
+    /// use decnet_lifecycle::{MemoryStore, testkit::Invariants};
+    ///
+    /// let store = MemoryStore::new();
+    /// let mut invariants = Invariants::new();
+    /// let changed = futures_lite::future::block_on(invariants.check_changes(&store))?;
+    /// assert!(changed.is_empty());
+    /// # Ok::<(), decnet_lifecycle::testkit::Breach>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first [`Breach`] found.
+    pub async fn check_changes(&mut self, store: &dyn Store) -> Result<Vec<Record>, Breach> {
+        let steps = self.follow_feed(store).await?;
+        if steps.is_empty() {
+            self.check_witness(&steps)?;
+            return Ok(Vec::new());
         }
+        let ids: BTreeSet<LifecycleId> = steps.iter().map(|entry| entry.id).collect();
+        let rows = store.read(&ids.iter().copied().collect::<Vec<_>>()).await?;
+        let found: BTreeMap<LifecycleId, &Record> = rows.iter().map(|row| (row.id, row)).collect();
+        for id in &ids {
+            let open = self.last.get(id).is_some_and(|entry| entry.status.is_open());
+            hold!(!open || found.contains_key(id), "open row {id} has vanished");
+        }
+        for row in &rows {
+            self.check_row(row)?;
+        }
+        let deckies: BTreeSet<&DeckyName> = steps.iter().map(|entry| &entry.decky).collect();
+        for decky in deckies {
+            let open = all(store, &Query::new().decky(decky.clone()).open()).await?;
+            for (newer, older) in open.iter().zip(open.iter().skip(1)) {
+                self.check_two(older, newer)?;
+            }
+            hold!(open.len() < 3 || self.overlaps, "decky {decky} has {} open rows: {open:?}", open.len());
+            for row in rows.iter().filter(|row| row.decky == *decky) {
+                let listed = open.iter().any(|other| other == row);
+                hold!(listed == row.is_open(), "among the open rows of {decky}: {listed}, but it is {row:?}");
+            }
+        }
+        let named = named_rows(store).await?;
+        let rows_and_named = store.read(&named.union(&ids).copied().collect::<Vec<_>>()).await?;
+        self.check_placements(store, &rows_and_named, &steps).await?;
+        self.check_witness(&steps)?;
+        Ok(rows)
+    }
+
+    /// Checks the placements against all rows that they name and that changed.
+    async fn check_placements(
+        &mut self,
+        store: &dyn Store,
+        rows: &[Record],
+        steps: &[Entry],
+    ) -> Result<(), Breach> {
+        let standing = Standings { rows, steps, any_batch: self.any_batch };
+        self.placements.check(store, &standing).await
+    }
+
+    /// A decky that moves is taken down first; else it has one open row.
+    fn check_two(&self, older: &Record, newer: &Record) -> Result<(), Breach> {
+        let moves = (older.operation, newer.operation) == (Operation::Teardown, Operation::Deploy);
+        let (decky, older, newer) = (&older.decky, older.id, newer.id);
+        hold!(self.overlaps || moves, "decky {decky} has two open rows, {older} and {newer}");
+        Ok(())
+    }
+
+    /// Whether a row was in the feed, and was there still when all were last
+    /// looked at.
+    #[cfg(feature = "redb")]
+    pub(super) fn knows(&self, id: LifecycleId) -> bool {
+        self.last.contains_key(&id)
+    }
+
+    fn check_witness(&self, steps: &[Entry]) -> Result<(), Breach> {
+        let Some(witness) = &self.witness else { return Ok(()) };
+        for entry in steps.iter().filter(|entry| entry.status == Status::Succeeded) {
+            hold!(witness.has_evidence(entry), "row {} succeeded without evidence", entry.id);
+        }
+        let breaches = witness.breaches();
+        hold!(breaches.is_empty(), "{}", breaches.join("; "));
         Ok(())
     }
 
@@ -166,21 +262,12 @@ impl Invariants {
         let mut open: BTreeMap<&DeckyName, &Record> = BTreeMap::new();
         for row in rows {
             hold!(ids.insert(row.id), "row {} is listed twice", row.id);
-            let Some(entry) = self.last.get(&row.id) else {
-                return Err(Breach(format!("row {} was never in the feed", row.id)));
-            };
-            hold!(*entry == Entry::of(row), "the feed last said {entry:?} of {row:?}");
-            if row.is_open() {
-                hold!(!self.closed.contains_key(&row.id), "row {} is open again", row.id);
-                // Newest first: a decky that moves is taken down first.
-                if let Some(newer) = open.insert(&row.decky, row) {
-                    let moves = (row.operation, newer.operation) == (Operation::Teardown, Operation::Deploy);
-                    let (decky, newer) = (&row.decky, newer.id);
-                    hold!(self.overlaps || moves, "decky {decky} has two open rows, {} and {newer}", row.id);
-                }
-            } else {
-                let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
-                hold!(before == row, "closed row {before:?} has become {row:?}");
+            self.check_row(row)?;
+            // Newest first.
+            if row.is_open()
+                && let Some(newer) = open.insert(&row.decky, row)
+            {
+                self.check_two(row, newer)?;
             }
         }
         for (id, entry) in &self.last {
@@ -189,6 +276,21 @@ impl Invariants {
         // What was pruned is not to be remembered for ever.
         self.last.retain(|id, _| ids.contains(id));
         self.closed.retain(|id, _| ids.contains(id));
+        Ok(())
+    }
+
+    /// Whether a row is what the feed last said of it, and stays closed.
+    fn check_row(&mut self, row: &Record) -> Result<(), Breach> {
+        let Some(entry) = self.last.get(&row.id) else {
+            return Err(Breach(format!("row {} was never in the feed", row.id)));
+        };
+        hold!(*entry == Entry::of(row), "the feed last said {entry:?} of {row:?}");
+        if row.is_open() {
+            hold!(!self.closed.contains_key(&row.id), "row {} is open again", row.id);
+        } else {
+            let before = self.closed.entry(row.id).or_insert_with(|| row.clone());
+            hold!(before == row, "closed row {before:?} has become {row:?}");
+        }
         Ok(())
     }
 }
@@ -224,8 +326,8 @@ fn legal(before: Option<&Entry>, entry: &Entry) -> Result<(), Breach> {
     Ok(())
 }
 
-/// Whether every way to a row leads to the rows that there are.
-async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
+/// Whether the lists of open rows and by deadline have the rows that there are.
+async fn check_open(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
     hold!(rows.is_sorted_by(|a, b| a.id > b.id), "rows are not listed newest first");
     let open: Vec<Record> = rows.iter().filter(|row| row.is_open()).cloned().collect();
     let listed = all(store, &Query::new().open()).await?;
@@ -234,6 +336,11 @@ async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach>
     due.sort_by_key(|row| (row.deadline(), row.id));
     let listed = all(store, &Query::new().due_by(Timestamp::from_micros(i64::MAX))).await?;
     hold!(listed == due, "by deadline the open rows are {due:?}, listed are {listed:?}");
+    Ok(())
+}
+
+/// Whether by decky and by id the rows are those that there are.
+async fn check_other_ways(store: &dyn Store, rows: &[Record]) -> Result<(), Breach> {
     let deckies: BTreeSet<&DeckyName> = rows.iter().map(|row| &row.decky).collect();
     for decky in deckies {
         let own: Vec<Record> = rows.iter().filter(|row| row.decky == *decky).cloned().collect();
@@ -248,6 +355,18 @@ async fn check_indexes(store: &dyn Store, rows: &[Record]) -> Result<(), Breach>
     read.reverse();
     hold!(read == rows, "rows read by id differ from those listed");
     Ok(())
+}
+
+/// The rows that placements name.
+async fn named_rows(store: &dyn Store) -> Result<BTreeSet<LifecycleId>, Breach> {
+    let mut named = BTreeSet::new();
+    for placement in store.placements(&PlacementQuery::All).await? {
+        named.extend(placement.tried.into_keys());
+        if let Standing::Up { row: Some(row), .. } | Standing::Unsure { row, .. } = placement.standing {
+            named.insert(row);
+        }
+    }
+    Ok(named)
 }
 
 /// Every row of a query, page by page.

@@ -16,8 +16,8 @@ pub(super) struct Standings<'r> {
     pub(super) rows: &'r [Record],
     /// The feed since the last check.
     pub(super) steps: &'r [Entry],
-    /// Whether deckies may share addresses.
-    pub(super) share: bool,
+    /// Whether deckies may share addresses, and be forgotten between checks.
+    pub(super) any_batch: bool,
 }
 
 /// The placements as the last check saw them.
@@ -32,12 +32,12 @@ impl PlacementsSeen {
         for placement in &all {
             names_rows(placement, &rows)?;
         }
-        if !now.share {
+        if !now.any_batch {
             addresses(&all)?;
         }
         let now_by_decky: BTreeMap<DeckyName, Placement> =
             all.iter().map(|placement| (placement.decky.clone(), placement.clone())).collect();
-        self.effects(&now_by_decky, now.steps, &rows)?;
+        self.effects(&now_by_decky, now, &rows)?;
         ways(store, &all).await?;
         self.0 = now_by_decky;
         Ok(())
@@ -47,7 +47,7 @@ impl PlacementsSeen {
     fn effects(
         &self,
         now: &BTreeMap<DeckyName, Placement>,
-        steps: &[Entry],
+        Standings { steps, any_batch, .. }: &Standings<'_>,
         rows: &BTreeMap<LifecycleId, &Record>,
     ) -> Result<(), Breach> {
         for (decky, placement) in now {
@@ -57,8 +57,8 @@ impl PlacementsSeen {
             }
             let by_row = steps.iter().any(|step| step.revision == placement.revision && step.decky == *decky);
             // One that something else brought up is no row's effect.
-            let taken_over =
-                placement.tried.is_empty() && before.is_none_or(|before| before.tried.is_empty());
+            let was_idle = before.is_none_or(|before| before.tried.is_empty());
+            let taken_over = placement.tried.is_empty() && (was_idle || *any_batch);
             hold!(by_row || taken_over, "{placement:?} was {before:?}, and no row of it changed with it");
         }
         for (decky, before) in &self.0 {
@@ -67,7 +67,17 @@ impl PlacementsSeen {
                 let Some(end) = last.filter(|last| last.id == *id && !last.status.is_open()) else {
                     continue;
                 };
-                ended(now.get(decky), rows.get(&end.id), end, tried)?;
+                // It may have been forgotten since, and taken over.
+                let by_row = |placement: &&Placement| {
+                    !any_batch || !matches!(placement.standing, Standing::Up { row: None, .. })
+                };
+                match now.get(decky).filter(by_row) {
+                    Some(placement) => ended(placement, rows.get(&end.id), end, tried)?,
+                    None => {
+                        let nothing = end.status != Status::Succeeded || tried.aim == Aim::Gone;
+                        hold!(nothing || *any_batch, "row {id} succeeded, and {decky} is not placed");
+                    }
+                }
             }
         }
         Ok(())
@@ -75,18 +85,8 @@ impl PlacementsSeen {
 }
 
 /// What the last step of a decky, which ended this row, made of it.
-fn ended(
-    placement: Option<&Placement>,
-    row: Option<&&Record>,
-    end: &Entry,
-    tried: &Tried,
-) -> Result<(), Breach> {
+fn ended(placement: &Placement, row: Option<&&Record>, end: &Entry, tried: &Tried) -> Result<(), Breach> {
     let (id, status) = (end.id, end.status);
-    // It may have been forgotten since, and taken over by something else.
-    let Some(placement) = placement else { return Ok(()) };
-    if matches!(placement.standing, Standing::Up { row: None, .. }) {
-        return Ok(());
-    }
     let revision = placement.revision;
     hold!(
         revision == end.revision,

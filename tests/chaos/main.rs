@@ -24,6 +24,7 @@ fn main() {
         println!("round with seed {seed}: {told}");
     }
     let told = swarm.check_all();
+    swarm.end();
     println!("test a_swarm_that_is_killed_and_cut_off_ends_each_row_as_it_says ... ok");
     println!("{told}");
     println!("\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");

@@ -75,6 +75,13 @@ impl Swarm {
         swarm
     }
 
+    /// Ends all processes and removes their files, by which the decoys end: the
+    /// proxies' threads hold the directory to the last.
+    pub fn end(&mut self) {
+        self.master.iter_mut().chain(self.workers.values_mut().flatten()).for_each(Process::kill);
+        std::fs::remove_dir_all(self.data.path("")).unwrap();
+    }
+
     /// Starts what doesn't run.
     pub fn start_all(&mut self) {
         self.start_master();

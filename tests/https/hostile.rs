@@ -102,7 +102,7 @@ fn a_peer_that_drips() {
         let _ = tls.read(&mut [0]);
     });
     let answer = mutate(master.identity(), &peer.address, Pinned::CaOnly);
-    assert_eq!(answer, Err(AgentError::Refused { reason: "500: no room".to_owned() }));
+    assert_eq!(answer, Err(AgentError::Failed { reason: "500: no room".to_owned() }));
 }
 
 #[test]
@@ -127,10 +127,10 @@ fn a_peer_that_floods() {
         answer
     };
     let body = flood("HTTP/1.1 500 Oh\r\ncontent-length: 99999999999\r\n\r\n", &[b'x'; 4096]);
-    let Err(AgentError::Refused { reason }) = body else { panic!("{body:?}") };
+    let Err(AgentError::Failed { reason }) = body else { panic!("{body:?}") };
     assert_eq!(reason.len(), "500: ".len() + 500);
     let chunks = flood(chunked, b"10\r\n0123456789abcdef\r\n");
-    assert!(matches!(chunks, Err(AgentError::Refused { .. })), "{chunks:?}");
+    assert!(matches!(chunks, Err(AgentError::Failed { .. })), "{chunks:?}");
     assert_eq!(flood("HTTP/1.1 202 Accepted\r\n\r\n", &[b'x'; 4096]), Ok(()));
     for (start, unit) in [
         ("HTTP/1.1 202 Accepted\r\n", &b"x-header: a header among many, many more\r\n"[..]),

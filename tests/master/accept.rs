@@ -75,16 +75,22 @@ fn senseless_requests_are_refused_with_a_hint() {
         let request = DeployRequest::new(fleet(&[""])).only(only.iter().map(|decky| name(decky)));
         block_on(world.runner.accept_deploy(request)).unwrap_err().to_string()
     };
-    assert_eq!(deploy(&[]), "there is nothing to do it to; name at least one decky that is there");
+    assert_eq!(
+        deploy(&[]),
+        "the request is about no decky: none was named, or nothing is placed; deploy a fleet first"
+    );
     assert_eq!(deploy(&["zz"]), "there is no decky zz; there is a");
     let mutate = |to: &[&str]| {
         let request = MutateRequest::new(name("a"), services(to));
         block_on(world.runner.accept_mutate(request)).unwrap_err()
     };
-    assert_eq!(mutate(&["ssh"]).to_string(), "there is no decky a; there are none");
+    assert_eq!(mutate(&["ssh"]).to_string(), "there is no decky a; nothing is placed, deploy a fleet first");
     let teardown = |request| block_on(world.runner.accept_teardown(request)).unwrap_err().to_string();
-    assert_eq!(teardown(TeardownRequest::new([name("a")])), "there is no decky a; there are none");
-    assert!(teardown(TeardownRequest::all()).starts_with("there is nothing to do it to"));
+    assert_eq!(
+        teardown(TeardownRequest::new([name("a")])),
+        "there is no decky a; nothing is placed, deploy a fleet first"
+    );
+    assert!(teardown(TeardownRequest::all()).starts_with("the request is about no decky"));
     assert!(world.feed().is_empty());
     world.deployed(fleet(&[""]));
     let fed = world.feed().len();

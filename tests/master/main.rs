@@ -10,4 +10,5 @@ mod reviewed;
 mod runtimes;
 mod swarm;
 mod sweeping;
+mod waiting;
 mod world;

@@ -64,9 +64,10 @@ fn each_call_is_answered_as_by_the_original_s_agent() {
     assert_eq!((answer.status, answer.json()), (202, accepted));
     let up = |status: &Value| {
         let runtime = status["runtime"].as_object();
-        runtime.is_some_and(|runtime| {
-            runtime.len() == 6 && runtime.values().all(|decky| decky["running"] == true)
-        })
+        status["deployed"] == true
+            && runtime.is_some_and(|runtime| {
+                runtime.len() == 6 && runtime.values().all(|decky| decky["running"] == true)
+            })
     };
     let status = worker.until(up);
     assert_eq!(status["mode"], "unihost");
@@ -99,7 +100,7 @@ fn what_is_wrong_is_told_field_by_field() {
         ("/deploy", json!({}), json!(["body", "config"])),
         ("/deploy", json!([]), json!(["body"])),
         ("/mutate", json!({"decky_id": "a"}), json!(["body", "services"])),
-        ("/mutate", json!({"decky_id": "NO", "services": []}), json!(["body", "decky_id"])),
+        ("/mutate", json!({"decky_id": "N!", "services": []}), json!(["body", "decky_id"])),
         ("/teardown", json!({"decky_id": 7}), json!(["body", "decky_id"])),
     ] {
         let answer = worker.ask("POST", path, &body);

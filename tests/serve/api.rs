@@ -93,7 +93,7 @@ fn bad_input_gets_a_clear_answer_and_makes_no_row() {
         ("POST", "/deckies/decky-01/mutate", r#"{"services":["ssh"]}"#, 422, "deploy a fleet first"),
         ("POST", "/deckies/decky-01/mutate", "[]", 422, "services"),
         ("POST", "/deckies/decky-01/mutate", r#"{"services":[1]}"#, 422, "services"),
-        ("POST", "/deckies/NO/mutate", r#"{"services":["ssh"]}"#, 422, "name"),
+        ("POST", "/deckies/N!/mutate", r#"{"services":["ssh"]}"#, 422, "name"),
         ("POST", "/deckies/teardown", "", 422, "deploy a fleet first"),
         ("GET", "/deckies/lifecycle", "", 422, "1 to 200"),
         ("GET", "/deckies/lifecycle?ids=1", "", 422, "id"),

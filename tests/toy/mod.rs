@@ -519,8 +519,10 @@ impl Store for Toy {
         if self.fault != Fault::KeyOutlivesItsRows {
             keys.retain(|_, (_, ids)| rows.iter().any(|row| ids.contains(&row.id)));
         }
-        let stale = lists.feed.iter().take_while(|entry| entry.at < policy.closed_before).take(policy.limit);
-        let stale = stale.count();
+        // One dated later than those after it holds nothing back.
+        let looked_at = lists.feed.iter().take(policy.limit);
+        let mut stale = looked_at.enumerate().filter(|(_, entry)| entry.at < policy.closed_before);
+        let stale = stale.next_back().map_or(0, |(place, _)| place + 1);
         let gone: Vec<Entry> = lists.feed.drain(..stale).collect();
         if let Some(last) = gone.last() {
             lists.oldest = last.revision.get() + 1;

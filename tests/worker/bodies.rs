@@ -25,7 +25,7 @@ fn a_bad_body_is_told_field_by_field() {
     }
     for body in [
         &b"{}"[..],
-        br#"{"decky_id": "A_B", "services": []}"#,
+        br#"{"decky_id": "A.B", "services": []}"#,
         br#"{"decky_id": "a", "services": "ssh"}"#,
         br#"{"decky_id": "a", "services": ["../x"]}"#,
         br#"{"decky_id": 1, "services": []}"#,

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::agent::{DeployCall, MutateCall, TeardownCall};
 use crate::fleet::FleetConfig;
+use crate::lifecycle::text::one_line;
 use crate::lifecycle::{DeckyName, LifecycleId, ServiceName};
 
 /// The most characters of an agent's words that are kept.
@@ -65,9 +66,7 @@ pub(crate) fn reason(status: u16, body: &[u8]) -> String {
         _ => None,
     };
     let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    let printable = said.chars().filter(|c| !c.is_control() || c.is_whitespace());
-    let said: String = printable.take(REASON_CHARS).collect();
-    match said.trim() {
+    match one_line(&said, REASON_CHARS).as_str() {
         "" => format!("{status}, without a word"),
         said => format!("{status}: {said}"),
     }

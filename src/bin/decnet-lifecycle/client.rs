@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use decnet_lifecycle::text::json;
 use decnet_lifecycle::{LifecycleId, RequestKey};
 use serde_json::Value;
 
@@ -71,9 +72,8 @@ impl RunningMaster {
         if response.status().is_success() {
             return Ok(value);
         }
-        let detail = value
-            .get("detail")
-            .map(|detail| detail.as_str().map_or_else(|| detail.to_string(), str::to_owned));
+        let detail =
+            value.get("detail").map(|detail| detail.as_str().map_or_else(|| json(detail), str::to_owned));
         Err(complain(detail.unwrap_or_else(|| response.status().to_string())))
     }
 }
@@ -82,5 +82,5 @@ impl RunningMaster {
 pub fn ids(answer: &Value) -> Result<Vec<LifecycleId>, Complaint> {
     let ids = answer.get("lifecycle_ids").and_then(Value::as_array);
     let ids = ids.and_then(|ids| ids.iter().map(|id| id.as_str()?.parse().ok()).collect::<Option<Vec<_>>>());
-    ids.ok_or_else(|| Complaint(format!("the master's answer names no rows: {answer}")))
+    ids.ok_or_else(|| Complaint(format!("the master's answer names no rows: {}", json(answer))))
 }

@@ -77,7 +77,10 @@ impl Chosen {
         let placed = Self::placed_by(home, store).await?;
         // Options of containers say that containers are meant.
         let choice = match choice {
-            EngineChoice::Auto if compose.means_containers() => EngineChoice::Compose,
+            EngineChoice::Auto if compose.means_containers() => {
+                crate::output::aside("engine: compose; the options are of containers");
+                EngineChoice::Compose
+            }
             choice => choice,
         };
         let chosen = match (choice, placed) {
@@ -85,12 +88,12 @@ impl Chosen {
             (EngineChoice::Process, Some(EngineChoice::Compose)) => return Err(other_runs("compose")),
             (EngineChoice::Process, _) => None,
             (EngineChoice::Auto, Some(EngineChoice::Process)) => {
-                eprintln!("engine: process, which runs what is placed here");
+                crate::output::aside("engine: process, which runs what is placed here");
                 None
             }
             (EngineChoice::Compose, _) => Some(compose_engine(home, compose)?),
             (EngineChoice::Auto, Some(EngineChoice::Compose)) => {
-                eprintln!("engine: compose, which runs what is placed here");
+                crate::output::aside("engine: compose, which runs what is placed here");
                 Some(compose_engine(home, compose)?)
             }
             (EngineChoice::Auto, _) => usable(home, compose, fleet).await?,
@@ -164,18 +167,26 @@ impl Chosen {
     /// Where what this engine runs can be reached.
     pub async fn places(&self, home: &Home, store: &dyn Store) -> Result<Vec<Place>, Complaint> {
         match self {
-            Self::Process(engine) => Ok(engine
-                .running()?
-                .into_iter()
-                .map(|d| Place::new(d.decky, &d.service, d.addr.to_string()))
-                .collect()),
+            Self::Process(engine) => {
+                let mut places: Vec<Place> = engine
+                    .running()?
+                    .into_iter()
+                    .map(|d| Place::new(d.decky, &d.service, d.addr.to_string(), true))
+                    .collect();
+                let dead = engine.dead()?;
+                places.extend(dead.into_iter().map(|(decky, service)| Place::dead(decky, &service)));
+                Ok(places)
+            }
             Self::Compose(engine) => {
                 let here = PlacementQuery::At(Machine::Master(home.master()?));
                 let fleet = Placement::fleet(&store.placements(&here).await?);
                 let containers = match engine.running().await {
                     Ok(containers) => containers,
                     Err(failure) => {
-                        eprintln!("note: what runs can't be seen: {}", failure.message());
+                        crate::output::aside(&format!(
+                            "note: what runs can't be seen: {}",
+                            failure.message()
+                        ));
                         Vec::new()
                     }
                 };
@@ -183,11 +194,11 @@ impl Chosen {
                     let service = container.service.as_ref()?;
                     let ports =
                         fleet.as_ref().map(|fleet| engine.ports(fleet, container)).unwrap_or_default();
-                    let at = match (container.state.as_str(), ports.first()) {
-                        ("running", Some(port)) => port.clone(),
-                        (state, _) => state.to_owned(),
+                    let at = match ports.first() {
+                        Some(port) if container.is_up() => port.clone(),
+                        _ => container.state.clone(),
                     };
-                    Some(Place::new(container.decky.clone(), service, at))
+                    Some(Place::new(container.decky.clone(), service, at, container.is_up()))
                 };
                 Ok(containers.iter().filter_map(place).collect())
             }
@@ -205,6 +216,18 @@ impl Chosen {
 
 /// The engine that containers would be made with, as asked and as kept.
 pub fn compose_engine(home: &Home, asked: &Compose) -> Result<(ComposeEngine, Kept), Complaint> {
+    let kept = asked_and_kept(home, asked)?;
+    let catalogue = read_catalogue(&kept)?;
+    let engine = ComposeEngine::new(home.compose_dir()).settings(kept.settings.clone()).catalogue(catalogue);
+    Ok((engine, kept))
+}
+
+/// The services that containers would be made of.
+pub fn catalogue(home: &Home, asked: &Compose) -> Result<Catalogue, Complaint> {
+    read_catalogue(&asked_and_kept(home, asked)?)
+}
+
+fn asked_and_kept(home: &Home, asked: &Compose) -> Result<Kept, Complaint> {
     let path = home.compose_dir().join("settings.json");
     let mut kept: Kept = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -229,22 +252,31 @@ pub fn compose_engine(home: &Home, asked: &Compose) -> Result<(ComposeEngine, Ke
     if let Some(artifacts) = &asked.artifacts {
         settings.artifacts = absolute(artifacts)?;
     }
+    if !asked.share.is_empty() {
+        settings.shared = asked.share.iter().map(|folder| absolute(folder)).collect::<Result<_, _>>()?;
+    }
+    if let Some(bait) = &asked.bait {
+        settings.bait = Some(absolute(bait)?);
+    }
     if let Some(program) = &asked.compose_program {
         settings.program = Some(program.clone());
     }
     if let Some(catalogue) = &asked.catalogue {
         kept.catalogue = Some(absolute(catalogue)?);
     }
+    Ok(kept)
+}
+
+fn read_catalogue(kept: &Kept) -> Result<Catalogue, Complaint> {
     let mut catalogue = Catalogue::builtin();
     if let Some(path) = &kept.catalogue {
         let complain =
             |error: &dyn std::fmt::Display| Complaint(format!("catalogue file {}: {error}", path.display()));
         let bytes =
-            crate::operate::read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
+            crate::fleet_file::read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
         catalogue = catalogue.with_json(&bytes).map_err(|error| complain(&error))?;
     }
-    let engine = ComposeEngine::new(home.compose_dir()).settings(kept.settings.clone()).catalogue(catalogue);
-    Ok((engine, kept))
+    Ok(catalogue)
 }
 
 /// Compose, if nothing stands in its way here.
@@ -261,17 +293,20 @@ async fn usable(
     let templates = &kept.settings.templates;
     match in_the_way {
         Some(found) => {
-            eprintln!("engine: process; not compose: {}", found.text);
+            crate::output::aside(&format!("engine: process; not compose: {}", found.text));
             Ok(None)
         }
         None if fleet.is_none() && !templates.is_dir() => {
-            eprintln!("engine: process; not compose: there are no templates at {}", templates.display());
+            crate::output::aside(&format!(
+                "engine: process; not compose: there are no templates at {}",
+                templates.display()
+            ));
             Ok(None)
         }
         None => {
             let daemon =
                 findings.iter().find(|found| found.what == "daemon").map_or("", |found| found.text.as_str());
-            eprintln!("engine: compose; {daemon}");
+            crate::output::aside(&format!("engine: compose; {daemon}"));
             Ok(Some((engine, kept)))
         }
     }

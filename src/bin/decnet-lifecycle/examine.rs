@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use decnet_lifecycle::compose::Health;
+use decnet_lifecycle::text::one_line;
 use decnet_lifecycle::{Feed, OpenError, PlacementQuery, Query, Revision, Store as _, Timestamp};
 use serde_json::json;
 
 use crate::args::Compose;
 use crate::engines::compose_engine;
+use crate::fleet_file::read_fleet;
 use crate::home::Home;
-use crate::operate::read_fleet;
 use crate::output::{Output, line};
 use crate::{Complaint, Done};
+
+/// The most characters of a finding.
+const TEXT: usize = 4_000;
 
 pub async fn doctor(
     home: &Home,
@@ -20,7 +24,7 @@ pub async fn doctor(
     fleet: Option<PathBuf>,
     compose: &Compose,
 ) -> Result<Done, Complaint> {
-    let fleet = fleet.map(|path| read_fleet(&path)).transpose()?;
+    let fleet = fleet.map(|path| read_fleet(home, &path, compose)).transpose()?;
     let (engine, _) = compose_engine(home, compose)?;
     let findings = engine.examine(fleet.as_ref()).await;
     for found in &findings {
@@ -31,7 +35,7 @@ pub async fn doctor(
         };
         out.say(
             || json!({"event": "finding", "what": found.what, "health": word, "text": found.text}),
-            || format!("{word:<8} {:<10} {}", found.what, found.text),
+            || format!("{word:<8} {:<10} {}", found.what, one_line(&found.text, TEXT)),
         );
     }
     let store = store_is_sound(home, out).await;
@@ -106,9 +110,12 @@ async fn read_all(home: &Home) -> Result<String, Complaint> {
 }
 
 pub fn compose_file(home: &Home, fleet: &Path, compose: &Compose) -> Result<Done, Complaint> {
-    let fleet = read_fleet(fleet)?;
+    let fleet = read_fleet(home, fleet, compose)?;
     let (engine, _) = compose_engine(home, compose)?;
     let file = engine.compose(&fleet).map_err(|problems| Complaint(problems.to_string()))?;
+    for note in engine.left_out(&fleet).map_err(|problems| Complaint(problems.to_string()))? {
+        eprintln!("note: {note}");
+    }
     line(file.to_json().trim_end());
     Ok(Done::Well)
 }

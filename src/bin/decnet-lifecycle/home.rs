@@ -141,7 +141,7 @@ impl Home {
             match RedbStore::open(self.store_path()) {
                 Err(busy @ OpenError::InUse { .. }) if wait == Wait::Yes => {
                     if !told {
-                        eprintln!("waiting: {busy}");
+                        crate::output::aside(&format!("waiting: {busy}"));
                         told = true;
                     }
                     smol::Timer::after(Duration::from_millis(200)).await;

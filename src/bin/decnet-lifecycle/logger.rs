@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
+use decnet_lifecycle::text::without_secrets;
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
+
+/// The most characters of a record.
+const LINE: usize = 8_000;
 
 struct Stderr;
 
@@ -25,7 +29,8 @@ impl Log for Stderr {
         if self.enabled(record.metadata()) {
             let mut pairs = Pairs(String::new());
             let _ = record.key_values().visit(&mut pairs);
-            eprintln!("{} {}: {}{}", record.level(), record.target(), record.args(), pairs.0);
+            let said = format!("{}{}", record.args(), pairs.0);
+            eprintln!("{} {}: {}", record.level(), record.target(), without_secrets(&said, LINE));
         }
     }
 

@@ -8,7 +8,6 @@
     clippy::dbg_macro
 )]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -18,7 +17,9 @@ mod args;
 mod client;
 mod engines;
 mod examine;
+mod fleet_file;
 mod home;
+mod host_network;
 mod hosts;
 mod legacy;
 mod logger;
@@ -58,9 +59,9 @@ impl<E: std::error::Error> From<E> for Complaint {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().collect();
-    if words.get(1).is_some_and(|word| word == "decoy") {
-        return decoy(words.into_iter().skip(2));
+    // The process engine starts this program again, once for each service.
+    if let Some(end) = decnet_lifecycle::process::decoy_main() {
+        return end;
     }
     let args = Args::parse();
     logger::install(args.verbose);
@@ -91,7 +92,7 @@ fn main() -> ExitCode {
         Ok(Done::Refused) => ExitCode::from(2),
         Ok(Done::Interrupted) => ExitCode::from(130),
         Err(Complaint(what)) => {
-            let _ = writeln!(std::io::stderr(), "error: {what}");
+            output::aside(&format!("error: {what}"));
             ExitCode::from(2)
         }
     }
@@ -125,18 +126,6 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
             Ok(Done::Well)
-        }
-    }
-}
-
-/// Plays one service of one decky; the process engine starts these.
-fn decoy(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    use decnet_lifecycle::process::{DecoyOptions, run_decoy};
-    match DecoyOptions::from_args(args).and_then(|options| run_decoy(&options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            ExitCode::from(2)
         }
     }
 }

@@ -248,7 +248,7 @@ pub fn stop_signal() -> Result<watch::Receiver<bool>, Complaint> {
             if asked > 1 {
                 std::process::exit(130);
             }
-            eprintln!("stopping; once more to leave at once");
+            crate::output::aside("stopping; once more to leave at once");
             tell.send_replace(true);
         }
     });

@@ -17,13 +17,14 @@ use smol::future::FutureExt as _;
 use crate::args::{Deploy, EngineChoice, Mutate, Teardown, Terms};
 use crate::client::{RunningMaster, ids};
 use crate::engines::Chosen;
+use crate::fleet_file::read_fleet;
 use crate::home::{Home, Make};
 use crate::output::{Output, Place};
 use crate::progress::Printed;
 use crate::{Complaint, Done};
 
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
-    let fleet = read_fleet(&args.fleet)?;
+    let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
         if args.engine != EngineChoice::Auto || args.compose.is_given() {
             return Err(Complaint(
@@ -180,22 +181,6 @@ fn forgotten_words(forgotten: &Value) -> String {
     )
 }
 
-/// Reads a fleet file, from a regular file or a pipe.
-pub fn read_fleet(path: &std::path::Path) -> Result<FleetConfig, Complaint> {
-    let complain =
-        |error: &dyn std::fmt::Display| Complaint(format!("fleet file {}: {error}", path.display()));
-    let bytes = read_at_most(path, FleetConfig::MAX_BYTES).map_err(|error| complain(&error))?;
-    FleetConfig::from_json(&bytes).map_err(|error| complain(&error))
-}
-
-/// Reads a file, and of one that is too large one byte too many.
-pub fn read_at_most(path: &std::path::Path, bytes: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut read = Vec::new();
-    std::fs::File::open(path)?.take(bytes as u64 + 1).read_to_end(&mut read)?;
-    Ok(read)
-}
-
 fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if terms.supersede {
@@ -234,7 +219,7 @@ async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, 
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        eprintln!("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
+        crate::output::aside("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
         Ok(())
     };
     let dead = async {
@@ -266,14 +251,14 @@ async fn master(
     let runner = home.runner(store.clone(), chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
     let recovered = runner.recover().await?;
     if recovered.failed > 0 {
-        let places = chosen.places(home, &*store).await?;
-        let running: BTreeSet<_> = places.into_iter().map(|place| place.decky).collect();
+        let places = chosen.places(home, &*store).await?.into_iter().filter(Place::is_up);
+        let running: BTreeSet<_> = places.map(|place| place.decky).collect();
         let names: Vec<&str> = running.iter().map(|decky| decky.as_str()).collect();
         let running = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        eprintln!(
+        crate::output::aside(&format!(
             "note: {} row(s) that an earlier master left open have been failed; of its deckies there still is: {running}",
             recovered.failed
-        );
+        ));
     }
     if !recovered.accepted.is_empty() {
         let rows: usize = recovered.accepted.iter().map(|accepted| accepted.all_ids().count()).sum();
@@ -295,7 +280,7 @@ async fn drive(
     let accepted = accepted?;
     let ids: Vec<LifecycleId> = accepted.all_ids().collect();
     if accepted.is_repeat() {
-        eprintln!("note: this request was accepted before under its key; these are its rows");
+        crate::output::aside("note: this request was accepted before under its key; these are its rows");
     }
     let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
@@ -309,10 +294,10 @@ async fn drive(
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        eprintln!("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
+        crate::output::aside("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
         for id in &ids {
             if let Err(error) = runner.cancel(*id).await {
-                eprintln!("error: {error}");
+                crate::output::aside(&format!("error: {error}"));
             }
         }
         std::future::pending::<()>().await;
@@ -322,7 +307,7 @@ async fn drive(
             match watch.next().await {
                 Ok(seen) => print_own(out, &seen, &ids),
                 Err(error) => {
-                    eprintln!("error: {error}");
+                    crate::output::aside(&format!("error: {error}"));
                     smol::Timer::after(Duration::from_secs(1)).await;
                 }
             }
@@ -362,17 +347,18 @@ fn finish(
         crate::output::line("");
     }
     out.table(records, decoys);
+    let running = Place::count_up(decoys);
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
     out.say(
         || {
             json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
-                  "decoys": decoys.len()})
+                  "decoys": running})
         },
         || {
             let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
-            format!("\n{sum}{open}; {} decoys are running, {logs}", decoys.len())
+            format!("\n{sum}{open}; {running} decoys are running, {logs}")
         },
     );
     Ok(match (interrupted, failed) {

@@ -3,19 +3,40 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use decnet_lifecycle::text::{self, one_line};
 use decnet_lifecycle::{DeckyName, Entry, Explanation, Failure, HistoryStep, Record, ServiceName, Timestamp};
 use serde_json::{Value, json};
+
+/// The most characters of a note, of a table's last column, and of any line.
+const NOTE: usize = 1_000;
+const DETAIL: usize = 4_000;
+const LINE: usize = 64 << 10;
 
 /// A service of a decky that runs, and where.
 pub struct Place {
     pub decky: DeckyName,
     service: String,
     at: String,
+    is_up: bool,
 }
 
 impl Place {
-    pub fn new(decky: DeckyName, service: &ServiceName, at: String) -> Self {
-        Self { decky, service: service.to_string(), at }
+    pub fn new(decky: DeckyName, service: &ServiceName, at: String, is_up: bool) -> Self {
+        Self { decky, service: service.to_string(), at, is_up }
+    }
+
+    pub const fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// How many of these are up.
+    pub fn count_up(places: &[Self]) -> usize {
+        places.iter().filter(|place| place.is_up).count()
+    }
+
+    /// One that should be there and isn't.
+    pub fn dead(decky: DeckyName, service: &ServiceName) -> Self {
+        Self::new(decky, service, "dead".to_owned(), false)
     }
 }
 
@@ -36,7 +57,7 @@ impl Output {
 
     /// Prints one thing: as JSON, or as text.
     pub fn say(&self, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) {
-        if self.json { line(&value().to_string()) } else { line(&text()) }
+        if self.json { line(&text::json(&value())) } else { line(&words(&text())) }
     }
 
     /// One committed change.
@@ -61,7 +82,7 @@ impl Output {
     pub fn note(&self, decky: &DeckyName, text: &str) {
         self.say(
             || json!({"event": "progress", "decky": decky, "note": text}),
-            || format!("{decky:<20} . {text}"),
+            || format!("{decky:<20} . {}", one_line(text, NOTE)),
         );
     }
 
@@ -76,7 +97,7 @@ impl Output {
                     let ports = ports.map(|decoy| (decoy.service.clone(), json!(decoy.at))).collect();
                     fields.insert("decoys".into(), Value::Object(ports));
                 }
-                line(&value.to_string());
+                line(&text::json(&value));
             }
             return;
         }
@@ -90,10 +111,11 @@ impl Output {
         ));
         let mut seen = Vec::new();
         for record in records {
-            let mut detail = record.failure().map(Failure::to_string).unwrap_or_default().replace('\n', " ");
+            let mut detail = record.failure().map(Failure::to_string).unwrap_or_default();
             if detail.is_empty() && !seen.contains(&&record.decky) {
                 let of_decky = decoys.iter().filter(|decoy| decoy.decky == record.decky);
                 detail = of_decky.map(|d| format!("{}={}", d.service, d.at)).collect::<Vec<_>>().join(" ");
+                detail = one_line(&detail, DETAIL);
             }
             seen.push(&record.decky);
             let accepted: String = record.created_at.to_string().chars().take(19).collect();
@@ -171,6 +193,27 @@ static IS_AT_WORK: AtomicBool = AtomicBool::new(false);
 /// From here on the program does more than show something.
 pub fn at_work() {
     IS_AT_WORK.store(true, Ordering::Relaxed);
+}
+
+/// Our own lines, with whatever words of others in them made fit to be shown.
+/// Who puts such words in a line of several makes them one line first.
+fn words(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(shown).collect();
+    lines.join("\n")
+}
+
+/// A line of ours: spaces at its start are its layout.
+fn shown(line: &str) -> String {
+    let inner = line.trim_start_matches(' ');
+    format!("{}{}", line.get(..line.len() - inner.len()).unwrap_or_default(), one_line(inner, LINE))
+}
+
+/// Says something on stderr. What follows a first line is set in, so that no
+/// words of others pass for a line of ours.
+pub fn aside(text: &str) {
+    let said = words(text).replace('\n', "\n  ");
+    // There is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "{said}");
 }
 
 /// Prints a line; a reader that has gone away ends a program that only shows

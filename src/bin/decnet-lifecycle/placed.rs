@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::args;
 use crate::client::RunningMaster;
 use crate::engines::Chosen;
+use crate::fleet_file::read_fleet;
 use crate::home::Home;
-use crate::operate::{deploy_query, deploy_request, read_fleet};
+use crate::operate::{deploy_query, deploy_request};
 use crate::output::{Output, line};
 use crate::{Complaint, Done};
 
@@ -37,7 +38,7 @@ pub fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
 }
 
 pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done, Complaint> {
-    let fleet = read_fleet(&args.fleet)?;
+    let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
         let path = format!("/deckies/deploy?{}", deploy_query(&args).append_pair("dry_run", "1").finish());
         return Ok(tell_answer(out, &master.post(&path, None, fleet.to_json()).await?));

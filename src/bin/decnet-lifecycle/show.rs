@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use decnet_lifecycle::store::head;
+use decnet_lifecycle::text::{json, one_line};
 use decnet_lifecycle::{
     Clock as _, Explanation, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch, history,
     unix_bus,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::Ls;
 use crate::client::RunningMaster;
@@ -16,6 +17,10 @@ use crate::engines::Chosen;
 use crate::home::Home;
 use crate::output::{Output, detailed, line, row};
 use crate::{Complaint, Done};
+
+/// The most characters of a topic, and of what a row says.
+const TOPIC: usize = 300;
+const WORDS: usize = 8_000;
 
 pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
     let store = home.reader()?;
@@ -64,8 +69,11 @@ pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Co
 }
 
 fn shown(row: &Value) -> String {
-    let field = |name| row.get(name).and_then(Value::as_str).unwrap_or_default();
-    let host = if field("host_uuid").is_empty() { "the master itself" } else { field("host_uuid") };
+    // A master of another version may have said it.
+    let word = |value: &Value| value.as_str().map(|word| one_line(word, WORDS));
+    let field = |name| row.get(name).and_then(word).unwrap_or_default();
+    let host =
+        if field("host_uuid").is_empty() { "the master itself".to_owned() } else { field("host_uuid") };
     let mut text = format!(
         "{}\n  decky      {}\n  operation  {}\n  host       {host}\n  status     {}\n  why        {}\n  history",
         field("id"),
@@ -75,7 +83,7 @@ fn shown(row: &Value) -> String {
         field("why"),
     );
     for step in row.get("history").and_then(Value::as_array).into_iter().flatten() {
-        let field = |name| step.get(name).and_then(Value::as_str).unwrap_or_default();
+        let field = |name| step.get(name).and_then(word).unwrap_or_default();
         let error = if field("error").is_empty() { String::new() } else { format!("  {}", field("error")) };
         text.push_str(&format!("\n    {}  {}{error}", field("at"), field("status")));
     }
@@ -93,11 +101,11 @@ pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done,
         match watch.next().await? {
             Seen::Changed(entry) => out.change(&entry),
             Seen::Ahead { head } => out.say(
-                || json!({"event": "reset", "head": head}),
+                || serde_json::json!({"event": "reset", "head": head}),
                 || format!("(the store ends before that, at revision {head}; following from there)"),
             ),
             Seen::Compacted { oldest } => out.say(
-                || json!({"event": "compacted", "oldest": oldest}),
+                || serde_json::json!({"event": "compacted", "oldest": oldest}),
                 || format!("(changes before revision {oldest} have been pruned)"),
             ),
         }
@@ -110,7 +118,7 @@ pub async fn export(home: &Home) -> Result<Done, Complaint> {
     loop {
         let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;
         for record in &page.records {
-            line(&row(record).to_string());
+            line(&json(&row(record)));
         }
         for id in &page.damaged {
             eprintln!("error: row {id} is damaged and can't be read; `doctor` says more");
@@ -128,8 +136,8 @@ pub async fn tap(out: &Output, pattern: &str, socket: Option<PathBuf>) -> Result
     loop {
         let heard = tap.next().await?;
         out.say(
-            || json!({"event": "heard", "id": heard.id, "topic": heard.topic, "type": heard.kind, "ts": heard.ts, "payload": heard.payload}),
-            || format!("{}  {}", heard.topic, heard.payload),
+            || serde_json::json!({"event": "heard", "id": heard.id, "topic": heard.topic, "type": heard.kind, "ts": heard.ts, "payload": heard.payload}),
+            || format!("{}  {}", one_line(&heard.topic, TOPIC), json(&heard.payload)),
         );
     }
 }

@@ -1,5 +1,6 @@
 //! Runs one program: argument lists only, a known environment, bounds on time
-//! and output, and a process group that is gone when the call is.
+//! and output. Stopped or dropped, it takes its process group with it; what it
+//! leaves running when it ends by itself goes on.
 
 use std::ffi::OsString;
 use std::fs::File;

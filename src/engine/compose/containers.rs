@@ -3,23 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::lifecycle::{DeckyName, Failure, FailureKind, ServiceName};
+use crate::lifecycle::{DeckyName, ServiceName};
 
 use super::document::{DECKY_LABEL, SERVICE_LABEL};
 use super::settings::ComposeSettings;
-use super::tool::Tool;
+use super::tool::{AskError, Tool};
 
 /// A command line's length is bounded; so many containers are named at once.
 const AT_ONCE: usize = 400;
 
 /// Only what is read: `{{json .}}` would have the daemon measure each
 /// container's files.
-const FORMAT: &str =
-    r#"{"ID":{{json .ID}},"Names":{{json .Names}},"Labels":{{json .Labels}},"State":{{json .State}}}"#;
+const FORMAT: &str = r#"{"ID":{{json .ID}},"Names":{{json .Names}},"Labels":{{json .Labels}}}"#;
 
 /// A container of a decky, as the daemon has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +32,60 @@ pub struct Container {
     pub decky: DeckyName,
     /// The service that it plays; none for a base container.
     pub service: Option<ServiceName>,
-    /// The daemon's word for its state, such as `running`.
+    /// How it is, in a word or a few: `running`, `cut off` (it runs in a
+    /// network namespace that its base has left), `exited with code 1`,
+    /// `restarting, ended 3 times`, `unhealthy`, `starting`, `paused`.
     pub state: String,
 }
 
-/// Where a container stands.
+impl Container {
+    /// Whether it is up and can be reached.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state == UP
+    }
+}
+
+const UP: &str = "running";
+
+/// A container of the project, and how it is.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) decky: DeckyName,
+    pub(super) service: Option<ServiceName>,
+    pub(super) detail: Detail,
+}
+
+/// How a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Detail {
+    pub(super) id: String,
     pub(super) state: State,
-    pub(super) started_at: String,
+    pub(super) started_at: Timestamp,
     pub(super) exit_code: i64,
+    /// How often it ended by itself since somebody started it.
+    pub(super) restarts: u64,
     /// What the daemon says went wrong.
     pub(super) error: String,
+    pub(super) pid: i32,
+    /// The id of the container whose network namespace it was made for.
+    pub(super) joins: Option<String>,
+    /// When the daemon starts it again by itself.
+    pub(super) policy: String,
+    pub(super) networks: BTreeMap<String, Attached>,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Attached {
+    #[serde(rename = "NetworkID", default)]
+    pub(super) network: String,
+    #[serde(rename = "IPAddress", default)]
+    pub(super) v4: String,
+    #[serde(rename = "GlobalIPv6Address", default)]
+    pub(super) v6: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,86 +94,150 @@ pub(super) enum State {
     Coming,
     Up,
     Unhealthy,
+    Paused,
     Restarting,
     Ended,
 }
 
+/// Why a service that runs can't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cut {
+    /// Its base was started after it: a restart joins the base again.
+    Left,
+    /// It was made for a base that is gone: it must be made anew.
+    Orphaned,
+}
+
+impl Detail {
+    /// Whether this service is outside of its base's present network
+    /// namespace.
+    pub(super) fn cut_from(&self, base: Option<&Self>) -> Option<Cut> {
+        let Some(base) = base else { return Some(Cut::Orphaned) };
+        if self.joins.as_deref() != Some(base.id.as_str()) {
+            return Some(Cut::Orphaned);
+        }
+        let runs = matches!(self.state, State::Up | State::Unhealthy | State::Coming | State::Paused);
+        (runs && self.started_at < base.started_at && self.started_at > Timestamp::UNIX_EPOCH)
+            .then_some(Cut::Left)
+    }
+
+    fn word(&self) -> String {
+        let ended = |times: u64| if times == 1 { "once".to_owned() } else { format!("{times} times") };
+        match self.state {
+            State::Coming => "starting".to_owned(),
+            State::Up => UP.to_owned(),
+            State::Unhealthy => "unhealthy".to_owned(),
+            State::Paused => "paused".to_owned(),
+            State::Restarting => format!("restarting, ended {}", ended(self.restarts)),
+            State::Ended => format!("exited with code {}", self.exit_code),
+        }
+    }
+}
+
 /// The project's containers that belong to deckies.
-pub(super) async fn list(
+pub(super) async fn see(
     tool: &Tool,
     settings: &ComposeSettings,
     clock: &Arc<dyn Clock>,
-) -> Result<Vec<Container>, Failure> {
+) -> Result<Vec<Seen>, AskError> {
+    let listed = list(tool, settings, clock).await?;
+    let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
+    let mut details = inspect(tool, settings, clock, &names).await?;
+    let seen = |one: Named| {
+        let detail = details.remove(&one.name)?;
+        Some(Seen { id: one.id, name: one.name, decky: one.decky, service: one.service, detail })
+    };
+    Ok(listed.into_iter().filter_map(seen).collect())
+}
+
+/// The base of each decky that has one.
+pub(super) fn bases(seen: &[Seen]) -> BTreeMap<&DeckyName, &Detail> {
+    seen.iter().filter(|one| one.service.is_none()).map(|one| (&one.decky, &one.detail)).collect()
+}
+
+/// What is seen, in words.
+pub(super) fn told(seen: Vec<Seen>) -> Vec<Container> {
+    let words: Vec<String> = {
+        let bases = bases(&seen);
+        let word = |one: &Seen| {
+            let base = bases.get(&one.decky);
+            let runs = matches!(one.detail.state, State::Up | State::Unhealthy | State::Coming);
+            let stands = |base: &&&Detail| matches!(base.state, State::Up | State::Unhealthy | State::Coming);
+            let is_cut = one.service.is_some()
+                && runs
+                && (base.filter(stands).is_none() || one.detail.cut_from(base.copied()).is_some());
+            if is_cut { "cut off".to_owned() } else { one.detail.word() }
+        };
+        seen.iter().map(word).collect()
+    };
+    let container = |(one, state): (Seen, String)| Container {
+        id: one.id,
+        name: one.name,
+        decky: one.decky,
+        service: one.service,
+        state,
+    };
+    seen.into_iter().zip(words).map(container).collect()
+}
+
+struct Named {
+    id: String,
+    name: String,
+    decky: DeckyName,
+    service: Option<ServiceName>,
+}
+
+async fn list(
+    tool: &Tool,
+    settings: &ComposeSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Named>, AskError> {
     let filter = format!("label=com.docker.compose.project={}", settings.project);
     let args = ["ps", "--all", "--no-trunc", "--filter", &filter, "--format", FORMAT];
     let answer = tool.ask(&args, settings.grace, clock).await?;
-    read_ps(&answer).ok_or_else(unverified)
+    read_ps(&answer).ok_or(AskError::Unreadable("list of containers"))
 }
 
-pub(super) fn unverified() -> Failure {
-    Failure::new(FailureKind::Engine, "unverified: the engine's list of containers can't be read")
-}
-
-/// Reads `ps`: one object a line, or one array of them.
-pub(super) fn read_ps(bytes: &[u8]) -> Option<Vec<Container>> {
+/// Reads `ps`: one object a line.
+fn read_ps(bytes: &[u8]) -> Option<Vec<Named>> {
     let text = std::str::from_utf8(bytes).ok()?.trim();
-    let objects: Vec<Listed> = if text.starts_with('[') {
-        serde_json::from_str(text).ok()?
-    } else {
-        text.lines().map(|line| serde_json::from_str(line).ok()).collect::<Option<_>>()?
-    };
-    Some(objects.into_iter().filter_map(Listed::into_container).collect())
+    let objects: Option<Vec<Listed>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
+    Some(objects?.into_iter().filter_map(Listed::into_named).collect())
 }
 
-/// As Docker has it, and as podman has it.
 #[derive(Deserialize)]
 struct Listed {
-    #[serde(alias = "Id", rename = "ID")]
+    #[serde(rename = "ID")]
     id: String,
     #[serde(rename = "Names")]
-    names: Value,
+    names: String,
     #[serde(rename = "Labels")]
-    labels: Value,
-    #[serde(rename = "State")]
-    state: String,
+    labels: String,
 }
 
 impl Listed {
-    fn into_container(self) -> Option<Container> {
-        let name = match &self.names {
-            Value::String(name) => name.split(',').next().map(str::to_owned),
-            Value::Array(names) => names.first().and_then(Value::as_str).map(str::to_owned),
-            _ => None,
-        }?;
-        let labels: BTreeMap<String, String> = match &self.labels {
-            Value::Object(labels) => labels
-                .iter()
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect(),
-            Value::String(labels) => labels
-                .split(',')
-                .filter_map(|label| label.split_once('='))
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-            _ => BTreeMap::new(),
-        };
+    fn into_named(self) -> Option<Named> {
+        let name = self.names.split(',').next()?.to_owned();
+        let labels: BTreeMap<&str, &str> =
+            self.labels.split(',').filter_map(|label| label.split_once('=')).collect();
         // The original's base containers have no label but compose's own.
-        let decky = labels.get(DECKY_LABEL).or_else(|| labels.get("com.docker.compose.service"));
-        Some(Container {
-            id: self.id,
-            name,
-            decky: DeckyName::parse(decky?).ok()?,
-            service: labels.get(SERVICE_LABEL).and_then(|name| ServiceName::parse(name).ok()),
-            state: self.state,
-        })
+        let decky = labels.get(DECKY_LABEL).or_else(|| labels.get("com.docker.compose.service"))?;
+        let decky = DeckyName::parse(decky).ok()?;
+        let service = labels.get(SERVICE_LABEL).and_then(|name| ServiceName::parse(name).ok());
+        Some(Named { id: self.id, name, decky, service })
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
+    id: String,
     name: String,
+    #[serde(default)]
+    restart_count: u64,
     state: InspectedState,
+    host_config: InspectedHost,
+    network_settings: InspectedNetworks,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +245,8 @@ struct Inspected {
 struct InspectedState {
     status: String,
     started_at: String,
+    #[serde(default)]
+    pid: i32,
     #[serde(default)]
     exit_code: i64,
     #[serde(default)]
@@ -152,41 +259,113 @@ struct InspectedState {
 #[serde(rename_all = "PascalCase")]
 struct InspectedHealth {
     status: String,
+    #[serde(default)]
+    log: Option<Vec<InspectedTest>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedTest {
+    #[serde(default)]
+    output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedHost {
+    network_mode: String,
+    #[serde(default)]
+    restart_policy: InspectedPolicy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedPolicy {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedNetworks {
+    #[serde(default)]
+    networks: Option<BTreeMap<String, Attached>>,
 }
 
 /// How these containers stand; one that is gone meanwhile is left out.
-pub(super) async fn inspect(
+async fn inspect(
     tool: &Tool,
     settings: &ComposeSettings,
     clock: &Arc<dyn Clock>,
     names: &[&str],
-) -> Result<BTreeMap<String, Detail>, Failure> {
+) -> Result<BTreeMap<String, Detail>, AskError> {
     let mut details = BTreeMap::new();
     for some in names.chunks(AT_ONCE) {
         let args: Vec<&str> =
             ["inspect", "--type", "container", "--"].into_iter().chain(some.iter().copied()).collect();
-        let answer = tool.ask(&args, settings.grace, clock).await?;
-        let read: Vec<Inspected> = serde_json::from_slice(&answer).map_err(|_| unverified())?;
+        let answer = match tool.ask(&args, settings.grace, clock).await {
+            Ok(answer) => answer,
+            // The others' answers stand on stdout all the same.
+            Err(AskError::Refused { is_missing: true, stdout, .. }) => stdout,
+            Err(error) => return Err(error),
+        };
+        let unreadable = |_| AskError::Unreadable("words on containers");
+        let read: Vec<Inspected> = serde_json::from_slice(&answer).map_err(unreadable)?;
         for one in read {
-            details.insert(one.name.trim_start_matches('/').to_owned(), one.state.into());
+            details.insert(one.name.trim_start_matches('/').to_owned(), one.into());
         }
     }
     Ok(details)
 }
 
-impl From<InspectedState> for Detail {
-    fn from(told: InspectedState) -> Self {
-        let health = told.health.as_ref().map_or("", |health| health.status.as_str());
-        let state = match (told.status.as_str(), health) {
+impl From<Inspected> for Detail {
+    fn from(told: Inspected) -> Self {
+        let health = told.state.health.as_ref().map_or("", |health| health.status.as_str());
+        let state = match (told.state.status.as_str(), health) {
             ("running", "unhealthy") => State::Unhealthy,
             ("running", "starting") => State::Coming,
             ("running", _) => State::Up,
             ("restarting", _) => State::Restarting,
-            ("created" | "configured" | "initialized", _) => State::Coming,
+            ("created", _) => State::Coming,
+            ("paused", _) => State::Paused,
             _ => State::Ended,
         };
-        Self { state, started_at: told.started_at, exit_code: told.exit_code, error: told.error }
+        let tested = told.state.health.as_ref().and_then(|health| health.log.as_ref()?.last());
+        let error = match (state, tested) {
+            (State::Unhealthy, Some(test)) => last_line(&test.output).unwrap_or_default(),
+            _ => told.state.error,
+        };
+        Self {
+            id: told.id,
+            state,
+            started_at: told.state.started_at.parse().unwrap_or(Timestamp::MIN),
+            exit_code: told.state.exit_code,
+            restarts: told.restart_count,
+            error,
+            pid: told.state.pid,
+            joins: told.host_config.network_mode.strip_prefix("container:").map(str::to_owned),
+            policy: told.host_config.restart_policy.name,
+            networks: told.network_settings.networks.unwrap_or_default(),
+        }
     }
+}
+
+/// Orders `docker VERB ..` for containers, many at once.
+pub(super) async fn order(
+    tool: &Tool,
+    settings: &ComposeSettings,
+    clock: &Arc<dyn Clock>,
+    verb: &[&str],
+    ids: &[&str],
+) -> Result<(), AskError> {
+    for some in ids.chunks(AT_ONCE) {
+        let args: Vec<&str> = verb.iter().copied().chain(["--"]).chain(some.iter().copied()).collect();
+        match tool.ask(&args, settings.grace, clock).await {
+            // What is gone needs no order.
+            Ok(_) | Err(AskError::Refused { is_missing: true, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Removes containers, running or not.
@@ -194,15 +373,14 @@ pub(super) async fn remove(
     tool: &Tool,
     settings: &ComposeSettings,
     clock: &Arc<dyn Clock>,
-    containers: &[&Container],
-) -> Result<(), Failure> {
+    containers: &[&Seen],
+) -> Result<(), AskError> {
     // Services first: their network namespace is their base's.
-    let (bases, services): (Vec<&Container>, Vec<&Container>) =
+    let (bases, services): (Vec<&Seen>, Vec<&Seen>) =
         containers.iter().partition(|container| container.service.is_none());
-    for some in [services, bases].iter().flat_map(|group| group.chunks(AT_ONCE)) {
-        let ids = some.iter().map(|container| container.id.as_str());
-        let args: Vec<&str> = ["rm", "--force", "--volumes", "--"].into_iter().chain(ids).collect();
-        tool.ask(&args, settings.grace, clock).await?;
+    for group in [services, bases] {
+        let ids: Vec<&str> = group.iter().map(|container| container.id.as_str()).collect();
+        order(tool, settings, clock, &["rm", "--force", "--volumes"], &ids).await?;
     }
     Ok(())
 }
@@ -214,6 +392,9 @@ pub(super) async fn last_words(
     clock: &Arc<dyn Clock>,
     name: &str,
 ) -> Option<String> {
-    let said = tool.logs(name, settings, clock).await?;
-    said.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    last_line(&tool.logs(name, settings, clock).await?)
+}
+
+fn last_line(text: &str) -> Option<String> {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }

@@ -1,11 +1,11 @@
 //! The compose file as a typed document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{DeckyName, ServiceName};
+use crate::lifecycle::DeckyName;
 
 use super::text::Text;
 
@@ -140,9 +140,18 @@ impl ComposeFile {
 
     /// The names of the containers of a decky, its base's first.
     pub fn containers<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
-        let base = self.services.contains_key(decky.as_str()).then_some(decky.as_str());
-        let services = self.of_decky(decky).filter(|(_, service)| service.is_service());
-        base.into_iter().chain(services.map(|(name, _)| name))
+        self.parts(decky).map(|(_, part)| part.container_name.as_str())
+    }
+
+    /// What a compose tool calls the containers of a decky: their keys in the
+    /// file, the base's first.
+    pub(super) fn keys<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = &'f str> {
+        self.parts(decky).map(|(key, _)| key)
+    }
+
+    fn parts<'f>(&'f self, decky: &'f DeckyName) -> impl Iterator<Item = (&'f str, &'f Service)> {
+        let base = self.services.get(decky.as_str()).map(|base| (decky.as_str(), base));
+        base.into_iter().chain(self.of_decky(decky).filter(|(_, service)| service.is_service()))
     }
 
     /// How many containers the file describes.
@@ -157,8 +166,15 @@ impl ComposeFile {
         self.services.is_empty()
     }
 
-    pub(super) fn has(&self, container: &str) -> bool {
-        self.services.contains_key(container)
+    /// Whether the file describes a container, by its own name or by what a
+    /// compose tool calls it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
+    fn named(&self, name: &str) -> Option<&Service> {
+        let by_container = || self.services.values().find(|service| service.container_name == name);
+        self.services.get(name).or_else(by_container)
     }
 
     /// The folders that a decky's images are built from.
@@ -171,11 +187,58 @@ impl ComposeFile {
         self.services.retain(|_, service| service.decky() != Some(decky.as_str()));
     }
 
+    /// Leaves these deckies only.
+    pub(super) fn cut_to(&mut self, deckies: &BTreeSet<DeckyName>) {
+        let names: BTreeSet<&str> = deckies.iter().map(DeckyName::as_str).collect();
+        self.services.retain(|_, service| service.decky().is_some_and(|decky| names.contains(decky)));
+    }
+
+    /// The decky that a container is of.
+    pub(super) fn decky_of(&self, container: &str) -> Option<DeckyName> {
+        DeckyName::parse(self.named(container)?.decky()?).ok()
+    }
+
+    /// The image that a container is made of, unless it is built.
+    pub(super) fn image(&self, container: &str) -> Option<&str> {
+        self.named(container)?.pulled().map(Text::as_str)
+    }
+
+    /// The images that containers are made of or built on, each with the name
+    /// of one of its containers.
+    pub(super) fn images(&self) -> BTreeMap<&str, &str> {
+        fn of(service: &Service) -> Option<&str> {
+            let base = service.build.as_ref().and_then(|build| build.args.get("BASE_IMAGE"));
+            service.pulled().or(base).map(Text::as_str)
+        }
+        self.services
+            .values()
+            .filter_map(|service| Some((of(service)?, service.container_name.as_str())))
+            .collect()
+    }
+
+    /// The one container whose image a text names.
+    pub(super) fn with_image_in(&self, text: &str) -> Option<&str> {
+        let words: BTreeSet<&str> = text
+            .split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ','))
+            .map(|word| word.trim_end_matches(':'))
+            .collect();
+        let names = |service: &&Service| service.pulled().is_some_and(|image| words.contains(image.as_str()));
+        let mut all = self.services.values().filter(names);
+        let one = all.next()?;
+        all.next().is_none().then_some(one.container_name.as_str())
+    }
+
+    /// The address that a base container has on the network.
+    pub(super) fn address(&self, container: &str) -> Option<IpAddr> {
+        let place = self.named(container)?.networks.values().next()?;
+        place.ipv4_address.or(place.ipv6_address)
+    }
+
     pub(super) fn of_decky<'f>(
         &'f self,
         decky: &'f DeckyName,
     ) -> impl Iterator<Item = (&'f str, &'f Service)> {
-        // A decky's containers start with its name, so they lie together.
+        // The keys of a decky's containers start with its name, so they lie together.
         self.services
             .range(decky.as_str().to_owned()..)
             .take_while(|(name, _)| name.starts_with(decky.as_str()))
@@ -189,12 +252,12 @@ impl Service {
         self.labels.get(DECKY_LABEL).map(Text::as_str)
     }
 
+    /// The image that it is made of, unless that is built.
+    fn pulled(&self) -> Option<&Text> {
+        self.image.as_ref().filter(|_| self.build.is_none())
+    }
+
     fn is_service(&self) -> bool {
         self.labels.contains_key(IS_SERVICE_LABEL)
     }
-}
-
-/// The name of a service's container: underscores turn into dashes.
-pub(super) fn container_name(decky: &DeckyName, service: &ServiceName) -> String {
-    format!("{decky}-{}", service.as_str().replace('_', "-"))
 }

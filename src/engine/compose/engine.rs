@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_lock::Mutex as AsyncMutex;
@@ -7,25 +8,20 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
-use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
+use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, ServiceName};
 
+use super::call::Keep;
 use super::catalogue::{Catalogue, Protocol};
-use super::composer;
+use super::composer::{self, Composed};
 use super::containers::{self, Container};
 use super::doctor::{self, Finding};
 use super::document::ComposeFile;
-use super::failed;
-use super::file;
-use super::network;
-use super::project_lock::ProjectLock;
 use super::settings::ComposeSettings;
 use super::tool::{Build, Tool};
-use super::up::Bringing;
-use super::verdict;
 
 /// Brings deckies up as containers, by a compose tool that is on the machine:
-/// `docker compose`, `docker-compose` or `podman compose`.
+/// `docker compose` or `docker-compose`.
 ///
 /// A deploy is one `up` for all of its deckies; if that fails for a reason
 /// that may be one decky's, halves are tried, so that a missing image fails
@@ -52,11 +48,11 @@ pub struct ComposeEngine {
 }
 
 #[derive(Debug, Clone)]
-struct Setup {
-    dir: PathBuf,
-    settings: ComposeSettings,
-    catalogue: Catalogue,
-    clock: Arc<dyn Clock>,
+pub(super) struct Setup {
+    pub(super) dir: PathBuf,
+    pub(super) settings: ComposeSettings,
+    pub(super) catalogue: Catalogue,
+    pub(super) clock: Arc<dyn Clock>,
     seed: Option<u64>,
 }
 
@@ -112,11 +108,11 @@ impl ComposeEngine {
         Self { shared: Arc::new(Shared { setup, tool: AsyncMutex::new(None), dice }) }
     }
 
-    fn dice(&self) -> std::sync::MutexGuard<'_, fastrand::Rng> {
+    pub(super) fn dice(&self) -> std::sync::MutexGuard<'_, fastrand::Rng> {
         self.shared.dice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn setup(&self) -> &Setup {
+    pub(super) fn setup(&self) -> &Setup {
         &self.shared.setup
     }
 
@@ -133,6 +129,19 @@ impl ComposeEngine {
     /// All that keeps the fleet from being composed: services that nobody has
     /// defined, container names that clash, text that YAML can't carry.
     pub fn compose(&self, fleet: &FleetConfig) -> Result<ComposeFile, Problems> {
+        self.composed(fleet).map(|composed| composed.file)
+    }
+
+    /// What a deploy of this fleet would leave out, in a word each: services
+    /// that are no containers of a decky, and settings that no service has.
+    ///
+    /// # Errors
+    /// As [`compose`](Self::compose).
+    pub fn left_out(&self, fleet: &FleetConfig) -> Result<Vec<Problem>, Problems> {
+        self.composed(fleet).map(|composed| composed.notes.into_iter().map(|(_, note)| note).collect())
+    }
+
+    pub(super) fn composed(&self, fleet: &FleetConfig) -> Result<Composed, Problems> {
         composer::compose(&self.setup().settings, &self.setup().catalogue, composer::local(fleet))
     }
 
@@ -144,7 +153,7 @@ impl ComposeEngine {
     pub async fn running(&self) -> Result<Vec<Container>, Failure> {
         let clock = &self.setup().clock;
         let tool = self.tool(clock).await?;
-        containers::list(&tool, &self.setup().settings, clock).await
+        Ok(containers::told(containers::see(&tool, &self.setup().settings, clock).await?))
     }
 
     /// Where a decky's services should answer, such as `192.168.50.10:22`.
@@ -155,13 +164,20 @@ impl ComposeEngine {
             return Vec::new();
         };
         let shown = |port: &super::catalogue::Port| {
-            let address = std::net::SocketAddr::new(decky.ip, port.number);
+            let address = SocketAddr::new(decky.ip, port.number);
             match port.protocol {
                 Protocol::Tcp => address.to_string(),
                 Protocol::Udp => format!("{address}/udp"),
             }
         };
         spec.ports.iter().map(shown).collect()
+    }
+
+    /// Where a service should answer over TCP.
+    pub(super) fn doors(&self, service: &ServiceName, ip: IpAddr) -> Vec<SocketAddr> {
+        let ports = self.setup().catalogue.get(service).map(|spec| spec.ports.as_slice()).unwrap_or_default();
+        let is_tcp = |port: &&super::catalogue::Port| port.protocol == Protocol::Tcp;
+        ports.iter().filter(is_tcp).map(|port| SocketAddr::new(ip, port.number)).collect()
     }
 
     /// Examines daemon, compose tool, templates, and, with a fleet, its
@@ -172,7 +188,7 @@ impl ComposeEngine {
         doctor::examine(tool, &setup.settings, &setup.catalogue, &setup.dir, &setup.clock, fleet).await
     }
 
-    async fn tool(&self, clock: &Arc<dyn Clock>) -> Result<Tool, Failure> {
+    pub(super) async fn tool(&self, clock: &Arc<dyn Clock>) -> Result<Tool, Failure> {
         let mut found = self.shared.tool.lock().await;
         match &*found {
             Some(tool) => Ok(tool.clone()),
@@ -181,144 +197,6 @@ impl ComposeEngine {
                 Ok(found.insert(tool).clone())
             }
         }
-    }
-
-    async fn lock(&self, work: &Work) -> Result<ProjectLock, Failure> {
-        let dir = &self.setup().dir;
-        let path = dir.join(format!("{}.lock", self.setup().settings.project));
-        let failed = |error: std::io::Error| {
-            failed(&format!("the engine's directory {}: {error}; check its permissions", dir.display()))
-        };
-        file::make_dir(dir).map_err(failed)?;
-        let waiting = |holder: &str| {
-            for decky in work.deckies.keys() {
-                work.note(decky, &format!("waits: the project is held by {holder}"));
-            }
-        };
-        ProjectLock::take(&path, &*work.clock, waiting).await.map_err(failed)
-    }
-
-    /// Brings the deckies of a call up, and removes what a failed one has got
-    /// new.
-    async fn bring_up(&self, work: &Work, build: Build, keep: Keep) -> Result<Report, Failure> {
-        let settings = &self.setup().settings;
-        let mut composed = self.compose(&work.fleet).map_err(|problems| failed(&problems.to_string()))?;
-        let mut report = Report::new();
-        let mut wanted: BTreeSet<DeckyName> = work.deckies.keys().cloned().collect();
-        for (decky, failure) in unbuildable(&mut composed, &work.fleet) {
-            if wanted.remove(&decky) {
-                report.failed(decky, failure);
-            }
-        }
-        wanted.retain(|decky| {
-            let is_there = composed.containers(decky).next().is_some();
-            if !is_there {
-                let text =
-                    format!("the fleet has no decky {decky} on this machine; deploy it with its fleet file");
-                report.failed(decky.clone(), failed(&text));
-            }
-            is_there
-        });
-        let tool = self.tool(&work.clock).await?;
-        let lock = self.lock(work).await?;
-        network::ensure(&tool, settings, &work.clock, &work.fleet).await?;
-        let before = containers::list(&tool, settings, &work.clock).await?;
-        let path = self.compose_path();
-        let mut before_file = file::write(&path, &composed)?;
-        let dice = || self.dice().f64();
-        let bringing = Bringing {
-            tool: &tool,
-            settings,
-            work,
-            file: &composed,
-            path: &path,
-            lock: &lock,
-            build,
-            dice: &dice,
-        };
-        for (decky, failure) in bringing.all(wanted.clone()).await {
-            wanted.remove(&decky);
-            report.failed(decky, failure);
-        }
-        for (decky, outcome) in verdict::wait(&tool, settings, work, &composed, &wanted).await {
-            match outcome {
-                Ok(()) => report.succeeded(decky),
-                Err(failure) => report.failed(decky, failure),
-            }
-        }
-        let known: BTreeSet<&str> = before.iter().map(|container| container.id.as_str()).collect();
-        let there = containers::list(&tool, settings, &work.clock).await?;
-        let stray: Vec<&Container> = there
-            .iter()
-            .filter(|container| work.deckies.contains_key(&container.decky))
-            .filter(|container| match report.outcome(&container.decky) {
-                // New, and its decky is not up.
-                Err(_) => !known.contains(container.id.as_str()),
-                // Of a service that the decky no longer offers.
-                Ok(()) => !composed.has(&container.name),
-            })
-            .collect();
-        if let Err(failure) = containers::remove(&tool, settings, &work.clock, &stray).await {
-            for decky in stray.iter().map(|container| &container.decky) {
-                if report.outcome(decky).is_ok() {
-                    let text =
-                        format!("up, but its old containers could not be removed: {}", failure.message());
-                    report.failed(decky.clone(), failed(&text));
-                }
-            }
-        }
-        if keep == Keep::Always || work.deckies.keys().all(|decky| report.outcome(decky).is_ok()) {
-            before_file.keep_new();
-        }
-        Ok(report)
-    }
-
-    async fn take_down(&self, work: &Work) -> Result<Report, Failure> {
-        let settings = &self.setup().settings;
-        let tool = self.tool(&work.clock).await?;
-        let _lock = self.lock(work).await?;
-        let named = |container: &&Container| work.deckies.contains_key(&container.decky);
-        let there = containers::list(&tool, settings, &work.clock).await?;
-        let doomed: Vec<&Container> = there.iter().filter(named).collect();
-        for container in &doomed {
-            work.note(&container.decky, &format!("stopping {}", container.name));
-        }
-        let removed = containers::remove(&tool, settings, &work.clock, &doomed).await;
-        let left = containers::list(&tool, settings, &work.clock).await?;
-        let mut still: BTreeMap<&DeckyName, &str> = BTreeMap::new();
-        for container in left.iter().filter(named) {
-            still.insert(&container.decky, &container.name);
-        }
-        let mut report = Report::new();
-        for decky in work.deckies.keys() {
-            match still.get(decky) {
-                None => report.succeeded(decky.clone()),
-                Some(name) => {
-                    let why = removed.as_ref().err().map_or("it is still there", |failure| failure.message());
-                    report.failed(decky.clone(), failed(&format!("{name} could not be removed: {why}")));
-                }
-            }
-        }
-        self.forget(&tool, work, &report, left.is_empty()).await?;
-        Ok(report)
-    }
-
-    /// Takes what was torn down out of the compose file; the last one takes
-    /// file and network with it.
-    async fn forget(&self, tool: &Tool, work: &Work, report: &Report, is_last: bool) -> Result<(), Failure> {
-        let path = self.compose_path();
-        if is_last {
-            file::remove(&path);
-            network::remove_if_unused(tool, &self.setup().settings, &work.clock).await;
-            return Ok(());
-        }
-        let gone = |decky: &DeckyName| work.deckies.contains_key(decky) && report.outcome(decky).is_ok();
-        let left = composer::local(&work.fleet).filter(|(_, decky)| !gone(&decky.name));
-        // A fleet that can't be composed any more leaves the file as it is.
-        if let Ok(composed) = composer::compose(&self.setup().settings, &self.setup().catalogue, left) {
-            file::write(&path, &composed)?.keep_new();
-        }
-        Ok(())
     }
 }
 
@@ -340,53 +218,47 @@ impl Engine for ComposeEngine {
         self.bring_up(work, Build::IfMissing, Keep::OnSuccess).await
     }
 
+    /// Words of [`Container::state`](super::Container::state); a service whose
+    /// container isn't there is left out.
     async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
-        let mut runtime: BTreeMap<DeckyName, DeckyRuntime> =
-            fleet.names().map(|decky| (decky.clone(), DeckyRuntime::default())).collect();
+        let mut found = self.found().await?;
+        let runtime = |decky: &DeckyConfig| {
+            let mut seen = found.remove(&decky.name).unwrap_or_default();
+            let runs = |service: &ServiceName| {
+                seen.services.contains_key(service.as_str())
+                    || self.setup().catalogue.left_out(service).is_some()
+            };
+            seen.running &= decky.services.iter().all(runs);
+            (decky.name.clone(), seen)
+        };
+        Ok(fleet.deckies.iter().map(runtime).collect())
+    }
+
+    async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let mut found: BTreeMap<DeckyName, DeckyRuntime> = BTreeMap::new();
+        let mut down = BTreeSet::new();
+        let mut bases = BTreeSet::new();
         for container in self.running().await? {
-            if let (Some(decky), Some(service)) = (runtime.get_mut(&container.decky), &container.service) {
-                decky.services.insert(service.to_string(), container.state);
+            if !container.is_up() {
+                down.insert(container.decky.clone());
+            }
+            let decky = found.entry(container.decky.clone()).or_default();
+            match container.service {
+                Some(service) => {
+                    decky.services.insert(service.to_string(), container.state);
+                }
+                None => {
+                    bases.insert(container.decky);
+                }
             }
         }
-        for decky in &fleet.deckies {
-            if let Some(seen) = runtime.get_mut(&decky.name) {
-                let runs = |service: &ServiceName| {
-                    seen.services.get(service.as_str()).is_some_and(|s| s == "running")
-                };
-                seen.running = decky.services.iter().all(runs);
-            }
+        for (decky, seen) in &mut found {
+            seen.running = bases.contains(decky) && !down.contains(decky);
         }
-        Ok(runtime)
+        Ok(found)
     }
 
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
         self.take_down(work).await
     }
-}
-
-/// When the new compose file stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// It says what was asked for, also of deckies that didn't come up.
-    Always,
-    /// Else the old one comes back.
-    OnSuccess,
-}
-
-/// Takes out the deckies whose images would be built from folders that aren't
-/// there: a compose tool may refuse the whole file for one of them.
-fn unbuildable(file: &mut ComposeFile, fleet: &FleetConfig) -> Vec<(DeckyName, Failure)> {
-    let mut refused = Vec::new();
-    for decky in fleet.names() {
-        let Some(missing) = file.build_contexts(decky).find(|context| !Path::new(context).is_dir()) else {
-            continue;
-        };
-        let text = format!(
-            "the template {missing} isn't there; install DECNET's templates, or name their folder with the setting \
-             `templates`"
-        );
-        file.remove(decky);
-        refused.push((decky.clone(), failed(&text)));
-    }
-    refused
 }

@@ -38,6 +38,11 @@ pub(super) fn write(path: &Path, file: &ComposeFile) -> Result<Before, Failure> 
     Ok(Before { path: path.to_owned(), old, is_kept: false })
 }
 
+/// What the file says; nothing if there is none, or one that isn't ours.
+pub(super) fn read(path: &Path) -> Option<ComposeFile> {
+    ComposeFile::from_json(&fs::read(path).ok()?).ok()
+}
+
 /// Makes the engine's directory, which only its owner enters.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)

@@ -10,18 +10,25 @@
 //! fleet + catalogue ──composer──▶ compose file ──up──▶ ps, inspect ──▶ Report
 //! ```
 
+mod call;
 mod catalogue;
 mod command;
 mod composer;
 mod containers;
 mod doctor;
 mod document;
+mod door;
 mod engine;
 mod file;
+mod format;
+mod held;
+mod image;
+mod mend;
 mod network;
 mod progress;
 mod project_lock;
 mod settings;
+mod staging;
 mod text;
 mod tool;
 mod trouble;
@@ -35,9 +42,16 @@ pub use document::{ComposeFile, ComposeFileError};
 pub use engine::ComposeEngine;
 pub use settings::{ComposeSettings, DockerName, DockerNameError, NetworkDriver};
 
-use crate::lifecycle::{Failure, FailureKind};
+use crate::engine::Work;
+use crate::lifecycle::{DeckyName, Failure, FailureKind};
 
 /// The engine says no.
 fn failed(text: &str) -> Failure {
     Failure::new(FailureKind::Engine, text)
+}
+
+/// Tells how a decky is coming along, in words that are as safe to show as a
+/// failure's: some are a program's.
+fn note(work: &Work, decky: &DeckyName, text: &str) {
+    work.note(decky, failed(text).message());
 }

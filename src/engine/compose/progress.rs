@@ -21,6 +21,9 @@ const STATES: [&str; 10] = [
     "pulling",
 ];
 
+/// Names and states stand at the front of a line.
+const WORDS: usize = 8;
+
 /// Turns the tool's lines into notes on deckies; what says nothing new is
 /// left out.
 pub(super) struct Teller<'w> {
@@ -43,19 +46,23 @@ impl<'w> Teller<'w> {
         Self { work, containers, told: Mutex::default() }
     }
 
-    /// One line of the tool's output: ` Container decky-01-ssh  Started` and
-    /// `Creating decky-01-ssh ... done` are the two shapes there are.
+    /// One line of the tool's output: ` Container decky-01-ssh  Started`,
+    /// `Creating decky-01-ssh ... done` and `#5 [decky-01-ssh 2/3] RUN ..` are
+    /// the shapes there are.
     pub(super) fn hear(&self, line: &str) {
         let mut state = None;
         let mut name = None;
-        for word in line.split_whitespace() {
-            let word = word.trim_end_matches("...");
+        for word in line.split_whitespace().take(WORDS) {
+            let word = word.trim_end_matches("...").trim_matches(['[', ']']);
             let lower = word.to_ascii_lowercase();
             if let Some(known) = STATES.iter().find(|state| **state == lower) {
                 state = Some(*known);
             } else if name.is_none() {
                 name = self.containers.get_key_value(word);
             }
+        }
+        if line.starts_with('#') && line.contains('[') {
+            state = Some("building");
         }
         let (Some(state), Some((container, (decky, part)))) = (state, name) else { return };
         let state = match (state, line.ends_with("done")) {
@@ -64,7 +71,7 @@ impl<'w> Teller<'w> {
         };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(container.clone(), state.to_owned()).is_none_or(|before| before != state) {
-            self.work.note(decky, &format!("{part} {state}"));
+            super::note(self.work, decky, &format!("{part} {state}"));
         }
     }
 }

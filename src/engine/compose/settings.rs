@@ -150,7 +150,14 @@ pub struct ComposeSettings {
     /// Where services leave what they caught, a folder for each:
     /// `/var/lib/decnet/artifacts`.
     pub artifacts: PathBuf,
-    /// The compose tool: `docker` or `podman` with a `compose` command, or a
+    /// Folders of this machine that a fleet's settings may show to deckies, with
+    /// all below them, to be read only: `/srv/decnet`, `/usr/lib/decnet`. The
+    /// settings are `files` of http and https, and `email_seed` of imap and
+    /// pop3.
+    pub shared: Vec<PathBuf>,
+    /// The mails that imap and pop3 show where no `email_seed` is set: none.
+    pub bait: Option<PathBuf>,
+    /// The compose tool: `docker` with a `compose` command, or a
     /// `docker-compose`. Without one, the first of these on the `PATH`.
     pub program: Option<PathBuf>,
     /// How long a container must have stayed up before it counts: 2 seconds.
@@ -174,6 +181,8 @@ impl Default for ComposeSettings {
             driver: None,
             templates: PathBuf::from("/usr/lib/decnet/templates"),
             artifacts: PathBuf::from("/var/lib/decnet/artifacts"),
+            shared: vec![PathBuf::from("/srv/decnet"), PathBuf::from("/usr/lib/decnet")],
+            bait: None,
             program: None,
             settle: Duration::from_secs(2),
             patience: Duration::from_secs(120),

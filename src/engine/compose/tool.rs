@@ -1,4 +1,4 @@
-//! The programs: a compose tool, and the engine's own command line.
+//! The programs: a compose tool, and Docker's own command line.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,7 +22,7 @@ const ANSWER: usize = 64 << 20;
 /// What is called, found once.
 #[derive(Debug, Clone)]
 pub(super) struct Tool {
-    /// `docker` or `podman`: containers, networks.
+    /// `docker`: containers, networks.
     pub(super) engine: PathBuf,
     /// The compose tool, with what comes before its own arguments.
     compose: (PathBuf, Vec<OsString>),
@@ -60,11 +60,10 @@ impl Tool {
                 let program =
                     if named.components().count() == 1 { on_path(&named.to_string_lossy()) } else { None };
                 let program = program.unwrap_or_else(|| named.clone());
-                let is_engine =
-                    matches!(program.file_name().and_then(|name| name.to_str()), Some("docker" | "podman"));
+                let is_engine = program.file_name().and_then(|name| name.to_str()) == Some("docker");
                 vec![(program, is_engine)]
             }
-            None => [("docker", true), ("docker-compose", false), ("podman", true)]
+            None => [("docker", true), ("docker-compose", false)]
                 .into_iter()
                 .filter_map(|(name, is_engine)| Some((path(name)?, is_engine)))
                 .collect(),
@@ -74,7 +73,7 @@ impl Tool {
             let leading: Vec<OsString> = if is_engine { vec!["compose".into()] } else { Vec::new() };
             let engine = match is_engine {
                 true => program.clone(),
-                false => path("docker").or_else(|| path("podman")).unwrap_or_else(|| PathBuf::from("docker")),
+                false => path("docker").unwrap_or_else(|| PathBuf::from("docker")),
             };
             let mut tool = Self { engine, compose: (program, leading), version: Version(0, 0, 0) };
             match tool.compose_call(&["version", "--short"], settings, None, clock).await {
@@ -100,9 +99,7 @@ impl Tool {
         let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
         Err(Failure::new(
             FailureKind::Engine,
-            &format!(
-                "no compose tool answers{said}; install the docker compose plugin, docker-compose or podman compose"
-            ),
+            &format!("no compose tool answers{said}; install the docker compose plugin or docker-compose"),
         ))
     }
 
@@ -163,18 +160,20 @@ impl Tool {
         let program = self.engine.clone();
         let call = Call { program, args, held: None, within: SHORT, grace: settings.grace, output: 64 << 10 };
         let ran = run(call, &**clock, std::future::pending(), &|_| {}).await.ok()?;
+        // Else these are the engine's words, not the container's.
+        if !ran.status.success() {
+            return None;
+        }
         Some(format!("{}\n{}", ran.stdout.text(), ran.stderr.text()))
     }
 
-    /// A short question or order to the engine: its answer, or the useful
-    /// line of why not.
+    /// A short question or order to the engine.
     pub(super) async fn ask(
         &self,
         args: &[&str],
         grace: Duration,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Vec<u8>, Failure> {
-        let failed = |text: &str| Failure::new(FailureKind::Engine, text);
+    ) -> Result<Vec<u8>, AskError> {
         let call = Call {
             program: self.engine.clone(),
             args: args.iter().map(OsString::from).collect(),
@@ -183,15 +182,40 @@ impl Tool {
             grace,
             output: ANSWER,
         };
-        let ran = run(call, &**clock, std::future::pending(), &|_| {}).await;
-        let ran = ran.map_err(|error| failed(&error.to_string()))?;
-        if !ran.status.success() {
-            return Err(failed(&useful_line(&ran)));
-        }
+        let ran = run(call, &**clock, std::future::pending(), &|_| {}).await?;
         if ran.stdout.is_cut {
-            return Err(failed("unverified: the engine's answer is larger than 64 MiB"));
+            return Err(AskError::Unreadable("answer of more than 64 MiB"));
         }
-        Ok(ran.stdout.bytes().to_vec())
+        if ran.status.success() {
+            return Ok(ran.stdout.bytes().to_vec());
+        }
+        let said = ran.stderr.text().to_lowercase();
+        let is_missing = said.contains("no such") || said.contains("not found");
+        Err(AskError::Refused { line: useful_line(&ran), is_missing, stdout: ran.stdout.bytes().to_vec() })
+    }
+}
+
+/// Why the engine gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("{line}")]
+    Refused {
+        /// The useful line of what it said.
+        line: String,
+        /// What was asked about isn't there.
+        is_missing: bool,
+        /// What it said of the rest.
+        stdout: Vec<u8>,
+    },
+    #[error("unverified: the engine's {0} can't be read")]
+    Unreadable(&'static str),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        Self::new(FailureKind::Engine, &error.to_string())
     }
 }
 

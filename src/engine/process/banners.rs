@@ -8,6 +8,7 @@ pub(super) struct Talk {
     state: State,
 }
 
+type Greeting = fn(&str) -> Vec<u8>;
 type Answer = fn(&mut State, &str) -> Reply;
 
 /// What is remembered between two lines.
@@ -29,26 +30,57 @@ pub(super) enum Then {
     HangUp,
 }
 
+/// Each service that there is, by name: what it says first, and how it answers.
+/// Those that neither greet nor answer still listen and log.
+const SERVICES: &[(&str, Greeting, Answer)] = &[
+    ("conpot", waits, silent),
+    ("dns", waits, silent),
+    ("docker_api", waits, http),
+    ("elasticsearch", waits, http),
+    ("ftp", |host| format!("220 {host} FTP server ready.\r\n").into_bytes(), ftp),
+    ("http", waits, http),
+    ("https", waits, silent),
+    ("imap", |host| format!("* OK [CAPABILITY IMAP4rev1 LOGIN] {host} ready\r\n").into_bytes(), imap),
+    ("k8s", waits, http),
+    ("ldap", waits, silent),
+    ("llmnr", waits, silent),
+    ("mongodb", waits, silent),
+    ("mqtt", waits, silent),
+    ("mssql", waits, silent),
+    ("mysql", waits, silent),
+    ("pop3", |host| format!("+OK {host} POP3 server ready\r\n").into_bytes(), pop3),
+    ("postgres", waits, silent),
+    ("rdp", waits, silent),
+    ("redis", waits, redis),
+    ("sip", waits, silent),
+    ("smb", waits, silent),
+    ("smtp", greet_smtp, smtp),
+    ("smtp_relay", greet_smtp, smtp),
+    ("snmp", waits, silent),
+    ("ssh", |_| b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n".to_vec(), ssh),
+    ("telnet", greet_telnet, telnet),
+    ("tftp", waits, silent),
+    ("vnc", |_| b"RFB 003.008\n".to_vec(), silent),
+];
+
+/// The services that there are.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SERVICES.iter().map(|(name, ..)| *name)
+}
+
 impl Talk {
+    /// A service of this list; one that is not on it says nothing.
     pub(super) fn of(service: &str, hostname: &str) -> Self {
-        let (greeting, answer): (Vec<u8>, Answer) = match service {
-            "ssh" => (b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n".to_vec(), ssh),
-            "ftp" => (format!("220 {hostname} FTP server ready.\r\n").into_bytes(), ftp),
-            "smtp" | "smtp_relay" => {
-                (format!("220 {hostname} ESMTP Postfix (Debian/GNU)\r\n").into_bytes(), smtp)
-            }
-            // Will echo, will suppress go-ahead, do window size.
-            "telnet" => {
-                let negotiation = [255, 251, 1, 255, 251, 3, 255, 253, 31];
-                ([&negotiation, format!("{hostname} login: ").as_bytes()].concat(), telnet)
-            }
-            "pop3" => (format!("+OK {hostname} POP3 server ready\r\n").into_bytes(), pop3),
-            "imap" => (format!("* OK [CAPABILITY IMAP4rev1 LOGIN] {hostname} ready\r\n").into_bytes(), imap),
-            "redis" => (Vec::new(), redis),
-            "http" | "docker_api" | "elasticsearch" | "k8s" => (Vec::new(), http),
-            _ => (Vec::new(), silent),
-        };
+        let known = SERVICES.iter().find(|(name, ..)| *name == service);
+        let (greeting, answer) = known
+            .map_or((Vec::new(), silent as Answer), |(_, greeting, answer)| (greeting(hostname), *answer));
         Self { greeting, answer, state: State { hostname: hostname.to_owned(), step: 0 } }
+    }
+
+    /// A service of the caller's own, which says this and then listens.
+    pub(super) fn own(greeting: &[u8]) -> Self {
+        let state = State { hostname: String::new(), step: 0 };
+        Self { greeting: greeting.to_vec(), answer: silent, state }
     }
 
     /// The answer to one line, without its line end.
@@ -57,6 +89,20 @@ impl Talk {
         self.state.step = self.state.step.saturating_add(1);
         reply
     }
+}
+
+fn waits(_: &str) -> Vec<u8> {
+    Vec::new()
+}
+
+fn greet_smtp(hostname: &str) -> Vec<u8> {
+    format!("220 {hostname} ESMTP Postfix (Debian/GNU)\r\n").into_bytes()
+}
+
+/// Will echo, will suppress go-ahead, do window size.
+fn greet_telnet(hostname: &str) -> Vec<u8> {
+    let negotiation = [255, 251, 1, 255, 251, 3, 255, 253, 31];
+    [&negotiation, format!("{hostname} login: ").as_bytes()].concat()
 }
 
 fn say(text: impl Into<String>) -> Reply {

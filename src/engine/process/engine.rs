@@ -1,82 +1,132 @@
+//! The engine's face: what a call does to each of its deckies.
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_lite::FutureExt as _;
+use futures_util::future::join_all;
 
 use crate::engine::{Engine, Report, Work};
-use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig};
+use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Mode, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, ServiceName};
 
-use super::files::{Decoy, Files, known, private};
+use super::files::{Decoy, Files, State, Trace, traces};
+use super::knock::{self, Heard};
+use super::link;
+use super::settings::{PATIENCE, Settings, Setup, engine_failure, port};
+use super::start::{Started, cancelled, start};
+use super::stop::gone;
 
-/// How long a decoy may take to listen, and to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
-const STEP: Duration = Duration::from_millis(25);
+/// What is wrong, and what to do, where a decoy would start decoys.
+const IN_A_DECOY: (&str, &str) = (
+    "this program was started as a decoy, and brings up none itself",
+    "let its main call process::decoy_main first of all",
+);
 
 /// Brings deckies up as small decoy processes on this machine, on loopback
 /// unless told otherwise.
 ///
+/// **Decoys are the caller's own program**, started as `PROGRAM decoy
+/// --service ..`: its `main` must call [`decoy_main`](super::decoy_main) before
+/// anything else. A program that doesn't is told so, and starts none itself
+/// when it was started as a decoy.
+///
 /// Decoys are detached: they outlive the master and are found again through
 /// the engine's directory. None is ever stopped by its process id: each lives
-/// by a file, and ends when that file goes. A deploy succeeds once each port
-/// has answered.
+/// by a file, and ends when that file goes. A deploy succeeds once each decoy
+/// has answered on its port.
 ///
 /// The port of a service is `service_config.<service>.port` of the fleet, or a
-/// free one; [`ProcessEngine::running`] tells which.
+/// free one; [`ProcessEngine::running`] tells which. Services are those that
+/// DECNET has, and those that [`ProcessEngine::service`] adds; a fleet with
+/// others is refused.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use decnet_lifecycle::process::{ProcessEngine, decoy_main};
+///
+/// fn main() -> ExitCode {
+///     if let Some(end) = decoy_main() {
+///         return end;
+///     }
+///     let engine = ProcessEngine::new("decoys");
+///     // .. a `Runner` with this engine.
+///     ExitCode::SUCCESS
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ProcessEngine {
     setup: Arc<Setup>,
 }
 
-#[derive(Debug)]
-struct Setup {
-    dir: PathBuf,
-    program: io::Result<PathBuf>,
-    leading: Vec<OsString>,
-    bind: IpAddr,
-    /// Decoys that this value has started, kept only to be reaped.
-    children: Mutex<Vec<Child>>,
-}
-
 impl ProcessEngine {
+    /// The most that a service of one's own says first, in bytes.
+    pub const MAX_GREETING: usize = 4 << 10;
+
     /// An engine with its files in this directory, which is made (mode 0700)
-    /// when it is needed. Decoys are this same program, called as
-    /// `PROGRAM decoy --service ..`: its `main` must hand that to
-    /// [`run_decoy`](super::run_decoy).
+    /// when it is needed.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self::with(dir.into(), std::env::current_exe(), vec!["decoy".into()], IpAddr::V4(Ipv4Addr::LOCALHOST))
+        Self::with(Settings {
+            dir: dir.into(),
+            program: std::env::current_exe().map_err(|error| error.to_string()),
+            leading: vec!["decoy".into()],
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            own: BTreeMap::new(),
+        })
     }
 
     /// The same engine with another program, called with these arguments
-    /// before the decoy's own.
+    /// before the decoy's own; it hands the latter to
+    /// [`run_decoy`](super::run_decoy).
     #[must_use]
     pub fn program(self, program: impl Into<PathBuf>, leading: Vec<OsString>) -> Self {
-        Self::with(self.setup.dir.clone(), Ok(program.into()), leading, self.setup.bind)
+        Self::with(Settings { program: Ok(program.into()), leading, ..self.setup.settings.clone() })
     }
 
     /// The same engine with decoys that listen on this address instead of
     /// loopback. Dangerous: whoever reaches the address reaches the decoys.
     #[must_use]
     pub fn expose_on(self, bind: IpAddr) -> Self {
-        let program = match &self.setup.program {
-            Ok(program) => Ok(program.clone()),
-            Err(error) => Err(io::Error::from(error.kind())),
-        };
-        Self::with(self.setup.dir.clone(), program, self.setup.leading.clone(), bind)
+        Self::with(Settings { bind, ..self.setup.settings.clone() })
     }
 
-    fn with(dir: PathBuf, program: io::Result<PathBuf>, leading: Vec<OsString>, bind: IpAddr) -> Self {
-        Self { setup: Arc::new(Setup { dir, program, leading, bind, children: Mutex::default() }) }
+    /// The same engine with one more service, or with another one of this name:
+    /// its decoys say this first (nothing, if it is empty), then listen and log.
+    /// What is beyond [`ProcessEngine::MAX_GREETING`] is cut off.
+    ///
+    /// ```
+    /// use decnet_lifecycle::process::ProcessEngine;
+    /// use decnet_lifecycle::{Engine, FleetConfig, ServiceName};
+    ///
+    /// let gopher = ServiceName::parse("gopher")?;
+    /// let fleet = FleetConfig::from_json(include_bytes!("../../../examples/fleet.json"))?;
+    /// let decky = fleet.deckies[0].name.clone();
+    /// let fleet = fleet.with_services(&decky, vec![gopher.clone()])?;
+    ///
+    /// let engine = ProcessEngine::new("decoys");
+    /// assert!(engine.check(&fleet).is_err());
+    /// assert!(engine.service(gopher, "3Sorry\r\n").check(&fleet).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn service(self, name: ServiceName, greeting: impl Into<Vec<u8>>) -> Self {
+        let mut settings = self.setup.settings.clone();
+        let mut greeting = greeting.into();
+        greeting.truncate(Self::MAX_GREETING);
+        settings.own.insert(name, greeting);
+        Self::with(settings)
+    }
+
+    fn with(settings: Settings) -> Self {
+        Self { setup: Arc::new(Setup::new(settings)) }
     }
 
     /// The decoys that are alive, those of an earlier start of the master too.
@@ -84,22 +134,57 @@ impl ProcessEngine {
     /// # Errors
     /// The directory or a file in it can't be read.
     pub fn running(&self) -> io::Result<Vec<Decoy>> {
-        self.setup.running()
+        let traces = traces(&self.setup.settings.dir)?.into_iter();
+        Ok(traces.filter(|trace| trace.state.lives()).filter_map(|trace| trace.decoy).collect())
     }
 
-    /// Works on each decky in turn and reports on each.
-    async fn each(&self, work: &Work, job: Job) -> Result<Report, Failure> {
+    /// The services that should be there and have died.
+    ///
+    /// # Errors
+    /// As [`ProcessEngine::running`].
+    pub fn dead(&self) -> io::Result<Vec<(DeckyName, ServiceName)>> {
+        let dead = traces(&self.setup.settings.dir)?.into_iter().filter(|trace| trace.state == State::Dead);
+        Ok(dead.map(|trace| (trace.decky, trace.service)).collect())
+    }
+
+    async fn traces(&self) -> Result<BTreeMap<DeckyName, Vec<Trace>>, Failure> {
         let setup = Arc::clone(&self.setup);
-        blocking::unblock(move || setup.prepare())
-            .await
-            .map_err(|error| setup_failed(&self.setup.dir, &error))?;
+        let found = blocking::unblock(move || traces(&setup.settings.dir)).await;
+        let mut of = BTreeMap::<DeckyName, Vec<Trace>>::new();
+        for trace in found.map_err(|error| self.setup.failed(&error))? {
+            of.entry(trace.decky.clone()).or_default().push(trace);
+        }
+        Ok(of)
+    }
+
+    /// Works on all deckies at once, in turns, and reports on each.
+    async fn each(&self, work: &Work, job: Job) -> Result<Report, Failure> {
+        if link::is_decoy() {
+            return Err(engine_failure(format!("{}; {}", IN_A_DECOY.0, IN_A_DECOY.1)));
+        }
+        let setup = Arc::clone(&self.setup);
+        blocking::unblock(move || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&setup.settings.dir)
+        })
+        .await
+        .map_err(|error| self.setup.failed(&error))?;
+        let mut traces = self.traces().await?;
+        let works = work.deckies.keys().map(|decky| {
+            let found = traces.remove(decky).unwrap_or_default();
+            async move {
+                if work.is_cancelled(decky) {
+                    let text = "cancelled before any decoy was started";
+                    return (decky, Err(Failure::new(FailureKind::Cancelled, text)));
+                }
+                let done = match job {
+                    Job::Up => self.up(work, decky, found).await,
+                    Job::Down => self.down(work, decky, &found).await,
+                };
+                (decky, done)
+            }
+        });
         let mut report = Report::new();
-        for decky in work.deckies.keys() {
-            let done = if work.is_cancelled(decky) {
-                Err(Failure::new(FailureKind::Cancelled, "cancelled before any decoy was started"))
-            } else {
-                self.one(work, decky, job).await
-            };
+        for (decky, done) in join_all(works).await {
             match done {
                 Ok(()) => report.succeeded(decky.clone()),
                 Err(failure) => report.failed(decky.clone(), failure),
@@ -108,163 +193,92 @@ impl ProcessEngine {
         Ok(report)
     }
 
-    async fn one(&self, work: &Work, decky: &DeckyName, job: Job) -> Result<(), Failure> {
-        let alive = self.alive(decky).await?;
-        if job == Job::Down {
-            for decoy in &alive {
-                self.stop(work, decoy).await?;
-            }
-            work.note(decky, "down");
-            return Ok(());
-        }
+    async fn up(&self, work: &Work, decky: &DeckyName, found: Vec<Trace>) -> Result<(), Failure> {
         let config = work.fleet.decky(decky).ok_or_else(|| {
             engine_failure(format!("the fleet has no decky {decky}; deploy it with its fleet file"))
         })?;
-        let mut fresh = Fresh { setup: Arc::clone(&self.setup), decoys: Vec::new() };
-        if let Err(failure) = self.bring_up(work, config, &alive, &mut fresh).await {
-            for files in std::mem::take(&mut fresh.decoys) {
-                self.gone(work, &files).await?;
+        let mut ports = Vec::with_capacity(config.services.len());
+        for service in &config.services {
+            if let Some((what, hint)) = self.setup.unknown(service) {
+                return Err(engine_failure(format!("{what}; {hint}")));
             }
+            ports.push((service, port(config, service)?));
+        }
+        let found = found.as_slice();
+        let tries = ports.into_iter().map(|(service, port)| async move {
+            let kept = found.iter().find(|trace| trace.service == *service);
+            self.service_up(work, config, service, port, kept).await
+        });
+        let (mut fresh, mut failures) = (Vec::new(), Vec::new());
+        for tried in join_all(tries).await {
+            match tried {
+                Ok(started) => fresh.extend(started),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if let Some(failure) = failures.into_iter().next() {
+            join_all(fresh.into_iter().map(Started::end)).await;
             return Err(failure);
         }
         // The old services go only now, with the new ones answering.
-        fresh.decoys.clear();
-        for decoy in alive.iter().filter(|decoy| !config.services.contains(&decoy.service)) {
-            self.stop(work, decoy).await?;
-        }
-        Ok(())
+        fresh.into_iter().for_each(Started::keep);
+        let old = found.iter().filter(|trace| !config.services.contains(&trace.service));
+        self.stop_all(work, old).await
     }
 
-    /// Starts what the fleet lists for a decky and isn't alive yet.
-    async fn bring_up(
-        &self,
-        work: &Work,
-        config: &DeckyConfig,
-        alive: &[Decoy],
-        fresh: &mut Fresh,
-    ) -> Result<(), Failure> {
-        for service in &config.services {
-            let port = port(config, service)?;
-            let files = Files::new(&self.setup.dir, &config.name, service);
-            let kept = alive.iter().find(|decoy| decoy.service == *service);
-            if let Some(kept) = kept
-                && (port == 0 || kept.addr.port() == port)
-                && self.is_wanted(&files, kept)?
-            {
-                work.note(&config.name, &format!("{service} already on {}", kept.addr));
-                continue;
-            }
-            // One on another port, one that was told to stop and has not yet,
-            // or one that a killed master was just starting.
-            self.gone(work, &files).await?;
-            self.start(work, config, service, port, fresh).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether a decoy that lives has not been told to stop.
-    fn is_wanted(&self, files: &Files, decoy: &Decoy) -> Result<bool, Failure> {
-        let token = files.token().map_err(|error| setup_failed(&self.setup.dir, &error))?;
-        Ok(token.as_ref() == Some(&decoy.token))
-    }
-
-    async fn alive(&self, decky: &DeckyName) -> Result<Vec<Decoy>, Failure> {
-        let setup = Arc::clone(&self.setup);
-        let found = blocking::unblock(move || setup.running()).await;
-        let mut found = found.map_err(|error| setup_failed(&self.setup.dir, &error))?;
-        found.retain(|decoy| decoy.decky == *decky);
-        Ok(found)
-    }
-
-    /// Starts a decoy and waits until its port answers.
-    async fn start(
+    /// Starts a service that isn't up yet as the fleet has it.
+    async fn service_up(
         &self,
         work: &Work,
         config: &DeckyConfig,
         service: &ServiceName,
         port: u16,
-        fresh: &mut Fresh,
-    ) -> Result<(), Failure> {
-        let files = Files::new(&self.setup.dir, &config.name, service);
-        let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let (setup, decky, service_name) = (Arc::clone(&self.setup), config.clone(), service.clone());
-        let (paths, word) = (files.clone(), token.clone());
-        fresh.decoys.push(files.clone());
-        let spawned =
-            blocking::unblock(move || setup.spawn(&decky, &service_name, port, &paths, &word)).await;
-        let mut child = spawned.map_err(|error| {
-            engine_failure(format!(
-                "{service}: the decoy could not be started: {error}; is the program still there?"
-            ))
-        })?;
-        let mut waited = Duration::ZERO;
-        let decoy = loop {
-            if work.is_cancelled(&config.name) {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(Failure::new(
-                    FailureKind::Cancelled,
-                    &format!("cancelled while {service} was starting"),
-                ));
-            }
-            if let Ok(Some(decoy)) = files.ready()
-                && decoy.token == token
-            {
-                break decoy;
-            }
-            if let Ok(Some(status)) = child.try_wait() {
-                let said = tail(&files.errors());
-                return Err(engine_failure(format!("{service}: the decoy ended at once ({status}): {said}")));
-            }
-            if waited >= PATIENCE {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(engine_failure(format!(
-                    "{service}: the decoy did not listen within 10 s: {}",
-                    tail(&files.errors())
-                )));
-            }
-            work.clock.sleep(STEP).await;
-            waited += STEP;
-        };
-        self.setup.children().push(child);
-        let (addr, greets) =
-            (decoy.addr, !super::banners::Talk::of(service.as_str(), "").greeting.is_empty());
-        blocking::unblock(move || answers(addr, greets))
-            .await
-            .map_err(|error| engine_failure(format!("{service}: {addr} does not answer: {error}")))?;
-        work.note(&config.name, &format!("{service} on {addr}"));
-        Ok(())
-    }
-
-    /// Tells a decoy to stop and waits until it has.
-    async fn stop(&self, work: &Work, decoy: &Decoy) -> Result<(), Failure> {
-        self.gone(work, &Files::new(&self.setup.dir, &decoy.decky, &decoy.service)).await?;
-        work.note(&decoy.decky, &format!("{} stopped", decoy.service));
-        Ok(())
-    }
-}
-
-impl ProcessEngine {
-    /// Takes a decoy's token away and waits until it no longer lives.
-    async fn gone(&self, work: &Work, files: &Files) -> Result<(), Failure> {
-        let failed = |error: &io::Error| setup_failed(&self.setup.dir, error);
-        files.stop().map_err(|error| failed(&error))?;
-        let mut waited = Duration::ZERO;
-        while files.is_alive().map_err(|error| failed(&error))? {
-            if waited >= PATIENCE {
-                let who = files.ready().ok().flatten().map_or_else(
-                    || files.base().display().to_string(),
-                    |decoy| format!("{} on {} (process {})", decoy.service, decoy.addr, decoy.pid),
-                );
-                return Err(engine_failure(format!("{who} does not stop; look at it and end it by hand")));
-            }
-            work.clock.sleep(STEP).await;
-            waited += STEP;
+        found: Option<&Trace>,
+    ) -> Result<Option<Started>, Failure> {
+        if let Some(Trace { state: State::Running, decoy: Some(decoy), .. }) = found
+            && (port == 0 || decoy.addr.port() == port)
+            && self.is_there(work, decoy).await
+        {
+            work.note(&config.name, &format!("{service} already on {}", decoy.addr));
+            return Ok(None);
         }
-        files.forget_ready().map_err(|error| failed(&error))?;
-        self.setup.reap();
+        // One on another port, one that was told to stop and has not yet, one
+        // that is dead or deaf, or one that a killed master was just starting.
+        let files = Files::new(&self.setup.settings.dir, &config.name, service);
+        let cancelled = async {
+            work.cancelled(&config.name).await;
+            Err(cancelled(service))
+        };
+        gone(&self.setup, work, &files).or(cancelled).await?;
+        start(&self.setup, work, config, service, port).await.map(Some)
+    }
+
+    /// Whether a decoy that lives also answers; one that is full does so by
+    /// hanging up.
+    async fn is_there(&self, work: &Work, decoy: &Decoy) -> bool {
+        let _turn = self.setup.starts.acquire().await;
+        let late = async {
+            work.clock.sleep(PATIENCE).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        matches!(knock::call(decoy.addr, &decoy.token).or(late).await, Ok(Heard::Itself | Heard::Nothing))
+    }
+
+    async fn down(&self, work: &Work, decky: &DeckyName, found: &[Trace]) -> Result<(), Failure> {
+        self.stop_all(work, found.iter()).await?;
+        work.note(decky, "down");
         Ok(())
+    }
+
+    async fn stop_all(&self, work: &Work, traces: impl Iterator<Item = &Trace>) -> Result<(), Failure> {
+        let stops = traces.map(|trace| async move {
+            gone(&self.setup, work, &Files::new(&self.setup.settings.dir, &trace.decky, &trace.service))
+                .await?;
+            let how = if trace.state.lives() { "stopped" } else { "was not up" };
+            work.note(&trace.decky, &format!("{} {how}", trace.service));
+            Ok(())
+        });
+        join_all(stops).await.into_iter().collect()
     }
 }
 
@@ -281,22 +295,52 @@ impl Engine for ProcessEngine {
         EngineName::parse("process").ok()
     }
 
+    fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        if link::is_decoy() {
+            let (what, hint) = (IN_A_DECOY.0.to_owned(), IN_A_DECOY.1.to_owned());
+            problems.push(Problem { path: String::new(), what, hint });
+        }
+        for (place, decky) in fleet.deckies.iter().enumerate() {
+            if fleet.mode == Mode::Swarm && decky.host_uuid.is_some() {
+                continue;
+            }
+            for (nth, service) in decky.services.iter().enumerate() {
+                if let Some((what, hint)) = self.setup.unknown(service) {
+                    let path = format!("deckies[{place}].services[{nth}]");
+                    problems.push(Problem { path, what, hint });
+                }
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Problems::new(problems)) }
+    }
+
     async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
-        let setup = Arc::clone(&self.setup);
-        let running = blocking::unblock(move || setup.running()).await;
-        let running = running.map_err(|error| setup_failed(&self.setup.dir, &error))?;
-        let mut runtime = BTreeMap::<DeckyName, DeckyRuntime>::new();
+        let mut found = self.found().await?;
+        let mut runtime = BTreeMap::new();
         for config in &fleet.deckies {
-            let lives = |service: &ServiceName| {
-                running.iter().any(|decoy| decoy.decky == config.name && decoy.service == *service)
+            let mut services = found.remove(&config.name).unwrap_or_default().services;
+            for service in &config.services {
+                services.entry(service.to_string()).or_insert_with(|| "gone".to_owned());
+            }
+            let runs = |service: &ServiceName| {
+                services.get(service.as_str()).is_some_and(|state| state == State::Running.word())
             };
-            let word = |service| if lives(service) { "running" } else { "gone" }.to_owned();
-            let services =
-                config.services.iter().map(|service| (service.to_string(), word(service))).collect();
-            let running = config.services.iter().all(lives);
+            let running = config.services.iter().all(runs);
             runtime.insert(config.name.clone(), DeckyRuntime { running, services });
         }
         Ok(runtime)
+    }
+
+    async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        let of = |traces: Vec<Trace>| DeckyRuntime {
+            running: traces.iter().all(|trace| trace.state == State::Running),
+            services: traces
+                .iter()
+                .map(|trace| (trace.service.to_string(), trace.state.word().to_owned()))
+                .collect(),
+        };
+        Ok(self.traces().await?.into_iter().map(|(decky, traces)| (decky, of(traces))).collect())
     }
 
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
@@ -310,127 +354,4 @@ impl Engine for ProcessEngine {
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
         self.each(work, Job::Down).await
     }
-}
-
-/// Decoys that were started for a decky that isn't up yet: unless it comes up,
-/// they are told to stop, also when the call is dropped.
-struct Fresh {
-    setup: Arc<Setup>,
-    decoys: Vec<Files>,
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        for files in &self.decoys {
-            if let Err(error) = files.stop() {
-                log::error!(target: "decnet_lifecycle::engine", error:% = error; "a decoy could not be told to stop");
-            }
-        }
-        self.setup.reap();
-    }
-}
-
-impl Setup {
-    fn prepare(&self) -> io::Result<()> {
-        self.reap();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
-    }
-
-    fn running(&self) -> io::Result<Vec<Decoy>> {
-        let mut alive = Vec::new();
-        for decoy in known(&self.dir)? {
-            let files = Files::new(&self.dir, &decoy.decky, &decoy.service);
-            if files.is_alive()? {
-                alive.push(decoy);
-            }
-        }
-        Ok(alive)
-    }
-
-    fn spawn(
-        &self,
-        config: &DeckyConfig,
-        service: &ServiceName,
-        port: u16,
-        files: &Files,
-        token: &str,
-    ) -> io::Result<Child> {
-        let program =
-            self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        files.forget_ready()?;
-        files.set_token(token)?;
-        let errors = private().create(true).write(true).truncate(true).open(files.errors())?;
-        Command::new(program)
-            .args(&self.leading)
-            .args([
-                "--service",
-                service.as_str(),
-                "--decky",
-                config.name.as_str(),
-                "--hostname",
-                &config.hostname,
-            ])
-            .arg("--listen")
-            .arg(SocketAddr::new(self.bind, port).to_string())
-            .arg("--home")
-            .arg(files.base())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-    }
-
-    fn children(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reap(&self) {
-        self.children().retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    }
-}
-
-/// The port that the fleet gives a service; 0 if it gives none.
-fn port(config: &DeckyConfig, service: &ServiceName) -> Result<u16, Failure> {
-    let settings: BTreeMap<_, _> =
-        config.service_config.iter().map(|(name, set)| (name.as_str(), set)).collect();
-    match settings.get(service.as_str()).and_then(|settings| settings.get("port")) {
-        None => Ok(0),
-        Some(port) => {
-            port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).ok_or_else(
-                || {
-                    engine_failure(format!(
-                        "{}: service_config.{service}.port is no port; write 1 to 65535",
-                        config.name
-                    ))
-                },
-            )
-        }
-    }
-}
-
-/// Connects, and hears the first byte of a service that greets.
-fn answers(addr: SocketAddr, greets: bool) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    if greets {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.read_exact(&mut [0])?;
-    }
-    Ok(())
-}
-
-/// The end of what a decoy said on stderr.
-fn tail(path: &Path) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let start = text.len().saturating_sub(500);
-    let said = String::from_utf8_lossy(text.get(start..).unwrap_or_default()).trim().to_owned();
-    if said.is_empty() { "it said nothing".to_owned() } else { said }
-}
-
-fn setup_failed(dir: &Path, error: &io::Error) -> Failure {
-    engine_failure(format!("the engine's directory {}: {error}; check its permissions", dir.display()))
-}
-
-fn engine_failure(message: impl AsRef<str>) -> Failure {
-    Failure::new(FailureKind::Engine, message.as_ref())
 }

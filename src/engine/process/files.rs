@@ -5,16 +5,23 @@
 //! removal tells it to stop; `.ready` with where it listens. Nobody is ever
 //! stopped by a process id, which may be a stranger's by now.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{DeckyName, ServiceName, Timestamp};
+use crate::private_file::replace;
 
+/// How long a decoy that begins waits for its lock: who looks whether it lives
+/// holds it for a moment.
+const LOOKS: (u32, Duration) = (300, Duration::from_millis(10));
 /// The largest file of ours that is read.
 const MAX_BYTES: u64 = 16 << 10;
 
@@ -71,11 +78,15 @@ impl Files {
     /// Takes the lock that says "this decoy lives"; none if another has it.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
         let file = private().create(true).truncate(false).write(true).open(self.with(".lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let (tries, pause) = LOOKS;
+        for _ in 0..tries {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => thread::sleep(pause),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     /// Whether a decoy lives under these files.
@@ -99,7 +110,7 @@ impl Files {
         replace(&self.with(".run"), token.as_bytes())
     }
 
-    /// Tells the decoy to stop.
+    /// Tells the decoy to stop; it looks when it is next called on.
     pub(super) fn stop(&self) -> io::Result<()> {
         remove(&self.with(".run"))
     }
@@ -117,29 +128,88 @@ impl Files {
     }
 }
 
-/// The decoys whose `.ready` files lie in a directory, alive or not.
-pub(super) fn known(dir: &Path) -> io::Result<Vec<Decoy>> {
+/// What the files say of one decoy.
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    pub(super) decky: DeckyName,
+    pub(super) service: ServiceName,
+    pub(super) state: State,
+    /// What it said of itself, if it has come so far.
+    pub(super) decoy: Option<Decoy>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It lives and is wanted.
+    Running,
+    /// It lives, but doesn't listen yet.
+    Starting,
+    /// It lives and was told to stop.
+    Stopping,
+    /// It is wanted, was up and doesn't live.
+    Dead,
+    /// It is wanted and was never up: it is just being started, or whoever
+    /// started it was killed.
+    NotUp,
+}
+
+impl State {
+    pub(super) const fn lives(self) -> bool {
+        matches!(self, Self::Running | Self::Starting | Self::Stopping)
+    }
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::Dead => "dead",
+            Self::NotUp => "not up",
+        }
+    }
+}
+
+/// All decoys in a directory that are wanted or alive, by decky and service.
+pub(super) fn traces(dir: &Path) -> io::Result<Vec<Trace>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut found = Vec::new();
+    let mut named = BTreeSet::new();
     for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_none_or(|ending| ending != "ready") {
-            continue;
-        }
-        let decoy = Files::of_base(&path.with_extension("")).ready()?;
-        // A file whose content names another decoy isn't one of ours.
-        found.extend(
-            decoy.filter(|decoy| {
-                Files::new(dir, &decoy.decky, &decoy.service).base() == path.with_extension("")
-            }),
-        );
+        named.extend(entry?.file_name().to_str().and_then(decoy_of));
     }
-    found.sort_by(|a, b| (&a.decky, &a.service).cmp(&(&b.decky, &b.service)));
-    Ok(found)
+    let mut traces = Vec::with_capacity(named.len());
+    for (decky, service) in named {
+        traces.extend(trace(dir, decky, service)?);
+    }
+    Ok(traces)
+}
+
+/// Whose file this is, if it is one that a decoy that is wanted or alive has.
+fn decoy_of(file: &str) -> Option<(DeckyName, ServiceName)> {
+    let base = file.strip_suffix(".run").or_else(|| file.strip_suffix(".lock"))?;
+    let (decky, service) = base.split_once('.')?;
+    Some((DeckyName::parse(decky).ok()?, ServiceName::parse(service).ok()?))
+}
+
+fn trace(dir: &Path, decky: DeckyName, service: ServiceName) -> io::Result<Option<Trace>> {
+    let files = Files::new(dir, &decky, &service);
+    let token = files.token()?;
+    let lives = files.is_alive()?;
+    // A file whose content names another decoy isn't one of ours.
+    let decoy = files.ready()?.filter(|decoy| decoy.decky == decky && decoy.service == service);
+    let is_ready = token.is_some() && token.as_ref() == decoy.as_ref().map(|decoy| &decoy.token);
+    let state = match (token.is_some(), lives) {
+        (false, false) => return Ok(None),
+        (false, true) => State::Stopping,
+        (true, true) if is_ready => State::Running,
+        (true, true) => State::Starting,
+        (true, false) if is_ready => State::Dead,
+        (true, false) => State::NotUp,
+    };
+    Ok(Some(Trace { decky, service, state, decoy }))
 }
 
 /// Options for a file that only its owner reads.
@@ -156,14 +226,6 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or_else(|| io::Error::other("the path has no directory"))?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

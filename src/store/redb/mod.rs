@@ -21,6 +21,7 @@ mod core;
 mod events;
 mod examine;
 mod forms;
+mod gather;
 mod migrate;
 mod open;
 mod prune;
@@ -33,6 +34,7 @@ mod writer;
 pub(crate) use forms::{form_of_row, row_of_form};
 pub use open::OpenError;
 
+use gather::Gate;
 use writer::{Command, Held, Reopen, Reply, SharedDatabase, Writer, closed};
 
 /// Submissions that wait for the writer before submitters do.
@@ -61,6 +63,7 @@ const QUEUE: usize = 1_024;
 pub struct RedbStore {
     db: SharedDatabase,
     commands: Sender<Command>,
+    gate: Option<Arc<Gate>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -129,25 +132,20 @@ impl RedbStore {
         open: impl Fn() -> B + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let db = open::open_backend(open())?;
-        let (store, writer) = Self::over(Held::Own(db), Some(Box::new(move || open::open_backend(open()))));
+        let reopen: Reopen = Box::new(move || open::open_backend(open()));
+        let (store, writer) = Self::over(Held::Own(db), Some(reopen), None);
         Ok((store, writer.run()))
     }
 
-    fn over(db: Held, reopen: Option<Reopen>) -> (Self, Writer) {
+    fn over(db: Held, reopen: Option<Reopen>, gate: Option<Arc<Gate>>) -> (Self, Writer) {
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer {
-            db: Arc::clone(&db),
-            reopen,
-            commands: receiver,
-            last_group: 0,
-            known: core::Known::default(),
-        };
-        (Self { db, commands, thread: Mutex::new(None) }, writer)
+        let writer = Writer::new(Arc::clone(&db), reopen, receiver, gate.clone());
+        (Self { db, commands, gate, thread: Mutex::new(None) }, writer)
     }
 
     fn start(db: Held, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
-        let (mut store, writer) = Self::over(db, reopen);
+        let (mut store, writer) = Self::over(db, reopen, Some(Arc::default()));
         let thread = std::thread::Builder::new().name("decnet-store".to_owned());
         let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));
         let thread = thread.map_err(|source| OpenError::Io {
@@ -176,6 +174,9 @@ impl RedbStore {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        if let Some(gate) = &self.gate {
+            gate.submitted(self.commands.len());
+        }
         let lost = || std::io::Error::other("the writer ended before it answered");
         answer.recv().await.unwrap_or_else(|_| Err(StoreError::unknown("committing", lost())))
     }

@@ -2,13 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender, TryRecvError};
+use async_channel::{Receiver, Sender};
 use redb::Database;
 
 use crate::decide::{Batch, Outcome};
 use crate::store::{Pruned, Retention, StoreError};
 
+use super::gather::Gate;
 use super::{OpenError, core, prune};
 
 /// The most changes in one transaction.
@@ -49,26 +51,36 @@ impl std::ops::Deref for Held {
 pub(super) type Reopen = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
 
 pub(super) struct Writer {
-    pub(super) db: SharedDatabase,
+    db: SharedDatabase,
     /// How to open it anew after an error; a store over one backend can't.
-    pub(super) reopen: Option<Reopen>,
-    pub(super) commands: Receiver<Command>,
-    /// How many batches the last group had.
-    pub(super) last_group: usize,
+    reopen: Option<Reopen>,
+    commands: Receiver<Command>,
     /// What is known of the file without reading.
-    pub(super) known: core::Known,
+    known: core::Known,
+    /// Where it may sleep if it has a thread of its own.
+    gate: Option<Arc<Gate>>,
+    /// How often in a row it slept in vain.
+    vain: u32,
+    /// How many groups it takes now without having slept.
+    skip: u32,
 }
 
-/// The smallest group that is not worth waiting for more: by then the next one
-/// can gather while this one is written.
-const ENOUGH: usize = 32;
-
-/// How often the writer looks in vain before it takes a group as it is.
-const LOOKS: usize = 100;
+/// After so many times in vain, one group in two to the power of it is waited
+/// for.
+const SELDOM: u32 = 5;
 
 impl Writer {
-    /// Writes until it is told to close. It waits nowhere but for commands, so
-    /// a thread may block on it, and a simulation may poll it.
+    pub(super) fn new(
+        db: SharedDatabase,
+        reopen: Option<Reopen>,
+        commands: Receiver<Command>,
+        gate: Option<Arc<Gate>>,
+    ) -> Self {
+        Self { db, reopen, commands, known: core::Known::default(), gate, vain: 0, skip: 0 }
+    }
+
+    /// Writes until it is told to close. Without a gate it waits nowhere but
+    /// for commands, so that a simulation may poll it.
     pub(super) async fn run(mut self) {
         let mut held: Option<Command> = None;
         // Set by a write error, cleared by a success: twice in a row is for good.
@@ -84,9 +96,11 @@ impl Writer {
             let healthy = match command {
                 Command::Commit { batch, reply } => {
                     let (batches, replies);
-                    (batches, replies, held) = self.gather(batch, reply).await;
-                    self.last_group = batches.len();
-                    self.commit(&batches, &replies)
+                    (batches, replies, held) = self.gather(batch, reply);
+                    let began = Instant::now();
+                    let healthy = self.commit(&batches, &replies);
+                    self.expect_again(batches.len(), began.elapsed());
+                    healthy
                 }
                 Command::Prune { policy, reply } => {
                     let result = self.with_db(|db, _| prune::prune(db, &policy));
@@ -117,36 +131,40 @@ impl Writer {
 
     /// Takes what else is waiting, up to a bound; a command that isn't a
     /// commit ends the group and is handed back.
-    ///
-    /// Who was answered a moment ago mostly comes again at once. Not to wait
-    /// for them would put the first of them in a group of its own, and the
-    /// others behind it, for ever: half the throughput.
-    async fn gather(
+    fn gather(
         &self,
         batch: Batch,
         reply: Reply<Vec<Outcome>>,
     ) -> (Vec<Batch>, Vec<Reply<Vec<Outcome>>>, Option<Command>) {
         let mut changes = batch.changes.len();
         let (mut batches, mut replies) = (vec![batch], vec![reply]);
-        let mut looks = 0;
         while changes < GROUP {
             match self.commands.try_recv() {
                 Ok(Command::Commit { batch, reply }) => {
                     changes += batch.changes.len();
                     batches.push(batch);
                     replies.push(reply);
-                    looks = 0;
                 }
                 Ok(other) => return (batches, replies, Some(other)),
-                Err(TryRecvError::Empty) if batches.len() < self.last_group.min(ENOUGH) && looks < LOOKS => {
-                    looks += 1;
-                    std::thread::yield_now();
-                    futures_lite::future::yield_now().await;
-                }
                 Err(_) => break,
             }
         }
         (batches, replies, None)
+    }
+
+    /// Who was answered a moment ago mostly comes again at once. Not to wait
+    /// for them would put the first of them in a group of its own, and the
+    /// others behind it, for ever: half the throughput. To wait in vain costs
+    /// a part of what the commit took, and is tried ever more seldom.
+    fn expect_again(&mut self, answered: usize, took: Duration) {
+        let Some(gate) = self.gate.as_ref().filter(|_| answered > 1) else { return };
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
+        let came = gate.wait(&self.commands, answered, took / 4);
+        self.vain = if came { 0 } else { (self.vain + 1).min(SELDOM) };
+        self.skip = (1 << self.vain) - 1;
     }
 
     /// Commits a group as one; false if the database must be opened anew.

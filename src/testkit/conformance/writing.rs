@@ -255,7 +255,7 @@ pub(super) async fn dropped(fixture: &dyn Fixture) -> Result<(), Wrong> {
 pub(super) async fn bounds(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let store = fixture.fresh().await;
     let mut record = row(1, 1)?;
-    record.decky = DeckyName::parse(&"d".repeat(64))?;
+    record.decky = DeckyName::parse(&"d".repeat(63))?;
     record.host = Some(HostId::parse(&"h".repeat(64))?);
     record.owner.epoch = u64::MAX;
     let claim = KeyClaim { key: RequestKey::parse(&"k".repeat(128))?, hash: [0xff; 32] };

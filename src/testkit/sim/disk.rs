@@ -131,6 +131,12 @@ impl SimDisk {
         self.state().bytes.clone()
     }
 
+    /// What a power cut leaves for sure.
+    #[must_use]
+    pub fn durable(&self) -> Vec<u8> {
+        self.state().durable.clone()
+    }
+
     /// How many writing calls there were.
     #[must_use]
     pub fn calls(&self) -> u64 {

@@ -5,8 +5,12 @@
 //! that are slow, fail, hang and crash, a network that loses, delays, doubles
 //! and reorders, a clock that steps, a disk that fails and lies, crashes of
 //! the master between any two polls. All the while [`Invariants`](super::Invariants) must hold,
-//! nothing acknowledged may be lost, and once the weather is fair every row
-//! must end. The same seed gives the same schedule, poll by poll.
+//! nothing acknowledged may be lost, who watches the feed hears of each change
+//! once, and once the weather is fair every row must end. The same seed gives
+//! the same schedule, poll by poll.
+//!
+//! After each event the rows that changed are checked; every row and index is
+//! whenever the store was opened, and at the end.
 //!
 //! `examples/simulate.rs` plays as many as you like.
 
@@ -17,6 +21,7 @@ mod executor;
 mod network;
 mod play;
 mod setting;
+mod watcher;
 mod worker;
 
 use std::fmt;
@@ -35,11 +40,26 @@ pub struct Weather {
     pub disk: Honesty,
     /// Something wrong on purpose, to see that it is found.
     pub planted: Option<Planted>,
+    /// Commits whose outcome is unknown while the store can't be read.
+    pub blind_commits: bool,
+    /// Steps back of the wall clock by up to a year, which keep no row open
+    /// for longer.
+    pub far_steps_back: bool,
+    /// A store that comes back from a backup, while who watches it goes on
+    /// from where they were: beyond its head.
+    pub restores: bool,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { events: 60, disk: Honesty::Honest, planted: None }
+        Self {
+            events: 60,
+            disk: Honesty::Honest,
+            planted: None,
+            blind_commits: false,
+            far_steps_back: false,
+            restores: false,
+        }
     }
 }
 
@@ -53,6 +73,10 @@ pub enum Planted {
     EngineBoasts,
     /// Nobody sweeps.
     NoSweeps,
+    /// What an engine says at its end gets lost now and then.
+    EngineUnheard,
+    /// Who watches misses a change whenever the master starts.
+    WatcherSkips,
 }
 
 /// What a schedule came to.
@@ -69,6 +93,18 @@ pub struct Played {
     pub crashes: u64,
     /// Times that the store closed for good, or would not open.
     pub store_losses: u64,
+    /// Looks at everything that must hold.
+    pub checks: u64,
+    /// Of them, how many at every row and not only at those that changed.
+    pub whole_checks: u64,
+    /// Changes that were watched.
+    pub watched: u64,
+    /// Commits that were to be unknown, with failing reads after them.
+    pub blind_commits: u64,
+    /// Steps back of the wall clock.
+    pub steps_back: u64,
+    /// Times that the store came back from a backup.
+    pub restores: u64,
     /// Polls of tasks.
     pub polls: u64,
     /// How much time went by on the virtual clock.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::beat::{Delta, Reported, Verdict};
 use crate::clock::Clock;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation};
 use crate::runner::Runner;
-use crate::testkit::{VirtualClock, Witness};
+use crate::testkit::{FaultyStore, StoreFault, VirtualClock, Witness};
 
 use super::dice::Dice;
 use super::executor::Executor;
@@ -44,6 +44,9 @@ pub(super) struct Network {
     /// What should not have happened.
     pub(super) wrong: Mutex<Vec<String>>,
     pub(super) fair: AtomicBool,
+    /// The store as the master has it.
+    pub(super) faulty: Mutex<Option<Arc<FaultyStore>>>,
+    pub(super) blind_commits: AtomicU64,
 }
 
 impl fmt::Debug for Network {
@@ -54,13 +57,24 @@ impl fmt::Debug for Network {
 
 impl Network {
     /// Whether something goes wrong now; never once the weather is fair.
-    fn mishap(&self, percent: u64) -> bool {
+    pub(super) fn mishap(&self, percent: u64) -> bool {
         !self.fair.load(Ordering::Relaxed) && self.dice.percent(percent)
     }
 
     async fn travel(&self) {
         let longest = if self.mishap(10) { 100_000 } else { 500 };
         self.clock.sleep(self.dice.up_to(Duration::from_millis(longest))).await;
+    }
+
+    /// After so many good ones a commit is unknown, and then the store can't
+    /// be read.
+    pub(super) fn blind(&self, good: usize) {
+        let faulty = self.faulty.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(faulty) = faulty.filter(|faulty| !faulty.is_faulty()) else { return };
+        let (landed, reads) = (self.dice.percent(50), 1 + self.dice.index(3));
+        let blind = StoreFault::UnknownThenBlind { landed, reads };
+        faulty.fail_commits(std::iter::repeat_n(StoreFault::None, good).chain([blind]));
+        self.blind_commits.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn complain(&self, what: String) {

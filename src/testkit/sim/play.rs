@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,14 +19,19 @@ use crate::runner::{Accepted, DeployRequest, MutateRequest, Runner, TeardownRequ
 use crate::store::{OpenError, Query, RedbStore, Store};
 use crate::strategy::Deadlines;
 use crate::testkit::invariants::all;
-use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
+use crate::testkit::{Breach, FaultyStore, Invariants, VirtualClock, Witness};
 
 use super::dice::Dice;
 use super::engine::SimEngine;
 use super::network::{MASTER, Network, SimAgents, WORKERS};
 use super::setting::{EarlyWatch, HOSTS, fleet};
+use super::watcher::Watcher;
 use super::worker::{Kind, Worker};
 use super::{Broken, Executor, Honesty, Planted, Played, SimDisk, Weather, tear};
+
+/// How long a master may take to write down what an engine has said, or to
+/// give up what it no longer drives.
+const WRITTEN_DOWN: Duration = Duration::from_secs(10 * 60);
 
 pub(super) struct Play {
     seed: u64,
@@ -38,10 +43,15 @@ pub(super) struct Play {
     engine: Arc<SimEngine>,
     fleet: FleetConfig,
     disk: SimDisk,
+    backup: Option<Vec<u8>>,
     store: Option<Arc<RedbStore>>,
     writer_ended: Arc<AtomicBool>,
+    /// How often the store was opened, and had been at the last whole check.
+    opened: Arc<AtomicU64>,
+    opened_before: u64,
     witness: Arc<Witness>,
     invariants: Invariants,
+    watcher: Watcher,
     /// Rows whose acceptance was told, with the time they were accepted at.
     told: Arc<Mutex<BTreeMap<LifecycleId, Duration>>>,
     /// Whether the wall clock steps in this schedule.
@@ -74,12 +84,13 @@ impl Play {
             ids: Mutex::default(),
             wrong: Mutex::default(),
             fair: AtomicBool::new(false),
+            faulty: Mutex::default(),
+            blind_commits: AtomicU64::new(0),
         });
-        let boasts = weather.planted == Some(Planted::EngineBoasts);
         Self {
             seed,
             weather,
-            engine: Arc::new(SimEngine::new(Arc::clone(&net), boasts)),
+            engine: Arc::new(SimEngine::new(Arc::clone(&net), weather)),
             invariants: Invariants::new().with_witness(Arc::clone(&witness)),
             dice,
             executor,
@@ -87,9 +98,13 @@ impl Play {
             net,
             fleet: fleet(),
             disk,
+            backup: None,
             store: None,
             writer_ended: Arc::default(),
+            opened: Arc::default(),
+            opened_before: 0,
             witness,
+            watcher: Watcher::default(),
             told: Arc::default(),
             steps: seed.is_multiple_of(2),
             stepped_back: Duration::ZERO,
@@ -102,6 +117,8 @@ impl Play {
         if let Err(Breach(what)) = self.play() {
             return Err(Broken { seed: self.seed, polls: self.executor.polls(), what });
         }
+        self.played.watched = self.watcher.heard;
+        self.played.blind_commits = self.net.blind_commits.load(Ordering::Relaxed);
         self.played.polls = self.executor.polls();
         self.played.time = self.clock.monotonic().saturating_sub(begun);
         self.played.trace = self.executor.trace();
@@ -142,6 +159,8 @@ impl Play {
                     if self.dice.percent(50) { io::ErrorKind::Other } else { io::ErrorKind::StorageFull };
                 self.disk.fail(self.disk.calls() + self.dice.below(60), 1 + self.dice.below(3), kind);
             }
+            88..94 if self.weather.blind_commits => self.net.blind(self.dice.index(6)),
+            94..97 if self.weather.restores => self.back_up_or_restore()?,
             _ => {}
         }
         self.supervise()
@@ -183,7 +202,7 @@ impl Play {
     }
 
     fn start_master(&mut self) -> Result<(), Breach> {
-        let (store, writer) = match open(&self.disk) {
+        let (store, writer) = match self.open() {
             Ok(opened) => opened,
             // A disk that lied may leave a file that doesn't open; one that
             // fails lets it be opened later.
@@ -197,7 +216,7 @@ impl Play {
             Err(error) => {
                 self.played.store_losses += 1;
                 self.disk = self.disk.power_cut(&mut |unsynced| unsynced.clear());
-                open(&self.disk)
+                self.open()
                     .map_err(|again| Breach(format!("the store does not open: {error}, then {again}")))?
             }
         };
@@ -216,8 +235,9 @@ impl Play {
         });
         let agents = self.witness.agents(Arc::new(SimAgents(Arc::clone(&self.net))));
         let watch = Arc::new(EarlyWatch { net: Arc::clone(&self.net), told: Arc::clone(&self.told) });
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&store) as Arc<dyn Store>));
         let runner =
-            Runner::builder(Arc::clone(&store) as Arc<dyn Store>, self.witness.engine(self.engine.clone()))
+            Runner::builder(Arc::clone(&faulty) as Arc<dyn Store>, self.witness.engine(self.engine.clone()))
                 .bus(self.witness.bus(watch))
                 .swarm(agents, Arc::new(StaticHosts::new(hosts)))
                 .clock(self.clock.clone())
@@ -225,7 +245,10 @@ impl Play {
                 .sweep_every(Duration::from_secs(60))
                 .build()
                 .map_err(|error| Breach(error.to_string()))?;
+        self.watcher.reconnect(&runner);
+        self.watcher.listen(&*store)?;
         self.store = Some(store);
+        *self.net.faulty.lock().unwrap_or_else(PoisonError::into_inner) = Some(faulty);
         let (net, clock, planted) = (Arc::clone(&self.net), Arc::clone(&self.clock), self.weather.planted);
         self.executor.spawn(MASTER, async move {
             let recovered = loop {
@@ -253,6 +276,10 @@ impl Play {
         let mut random = self.dice.rng();
         let disk = self.disk.power_cut(&mut |unsynced| tear(unsynced, &mut random));
         self.disk = disk;
+        self.engine.master_died();
+        if self.weather.planted == Some(Planted::WatcherSkips) {
+            self.watcher.skip();
+        }
         self.net.set_master(None);
         self.executor.kill(MASTER);
         self.store = None;
@@ -275,6 +302,22 @@ impl Play {
     fn forget(&mut self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.invariants = Invariants::new();
+        if !self.weather.restores {
+            self.watcher.forget();
+        }
+    }
+
+    /// Keeps a copy of the store, or loses it and comes back with the copy.
+    fn back_up_or_restore(&mut self) -> Result<(), Breach> {
+        let Some(backup) = self.backup.take() else {
+            self.backup = Some(self.disk.durable());
+            return Ok(());
+        };
+        self.played.restores += 1;
+        drop(self.disk.power_cut(&mut |unsynced| unsynced.clear()));
+        self.disk = SimDisk::holding(backup);
+        self.forget();
+        self.crash_master()
     }
 
     fn crash_worker(&self) {
@@ -289,11 +332,15 @@ impl Play {
 
     fn step_clock(&mut self) {
         let by = self.dice.up_to(Duration::from_secs(2 * 3_600));
+        let far = if self.weather.far_steps_back { 365 * 12 } else { 1 };
         if self.dice.percent(50) {
             self.clock.step_forward(by);
         } else {
-            self.clock.step_back(by);
-            self.stepped_back = self.stepped_back.saturating_add(by);
+            self.played.steps_back += 1;
+            self.clock.step_back(by.saturating_mul(far));
+            if !self.weather.far_steps_back {
+                self.stepped_back = self.stepped_back.saturating_add(by);
+            }
         }
     }
 
@@ -354,6 +401,12 @@ impl Play {
     fn fair_weather(&mut self) -> Result<(), Breach> {
         self.net.fair.store(true, Ordering::Relaxed);
         self.disk.fail(u64::MAX, 0, io::ErrorKind::Other);
+        self.net
+            .faulty
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .for_each(|faulty| faulty.heal());
         self.supervise()?;
         for worker in self.net.workers.values().filter(|worker| !worker.is_up()) {
             self.restart(worker);
@@ -376,13 +429,25 @@ impl Play {
             return Err(Breach(format!("{} rows never end, first of them {row:?}", open.len())));
         }
         let store = self.store()?;
-        let rows = block_on(all(&*store, &Query::new()))?;
+        let rows = block_on(self.invariants.check_all(&*store))?;
+        self.played.whole_checks += 1;
+        self.watcher.listen(&*store)?;
+        self.watcher.check(&rows)?;
         self.played.rows = rows.len() as u64;
         self.played.succeeded = rows.iter().filter(|row| row.status() == Status::Succeeded).count() as u64;
         self.played.changes = rows.iter().map(|row| row.revision.get()).max().unwrap_or(0);
         rows.iter()
             .for_each(|row| self.executor.note(row.revision.get() ^ (row.updated_at.as_micros() as u64)));
         Ok(())
+    }
+
+    fn open(&self) -> Result<Opened, OpenError> {
+        let (disk, opened) = (self.disk.clone(), Arc::clone(&self.opened));
+        let (store, writer) = RedbStore::simulated(move || {
+            opened.fetch_add(1, Ordering::Relaxed);
+            disk.handle()
+        })?;
+        Ok((store, Box::pin(writer)))
     }
 
     fn store(&self) -> Result<Arc<RedbStore>, Breach> {
@@ -401,10 +466,24 @@ impl Play {
         if self.writer_ended.load(Ordering::Relaxed) {
             return Ok(());
         }
-        block_on(self.invariants.check(&*store))?;
-        let rows = block_on(all(&*store, &Query::new()))?;
+        self.played.checks += 1;
+        let opened = self.opened.load(Ordering::Relaxed);
+        let rows = if self.opened_before == opened {
+            block_on(self.invariants.check_changes(&*store))?
+        } else {
+            self.played.whole_checks += 1;
+            block_on(self.invariants.check_listed(&*store))?
+        };
+        self.opened_before = opened;
+        if !rows.is_empty() {
+            self.watcher.listen(&*store)?;
+        }
+        let ended = self.engine.take_ended(self.clock.monotonic().saturating_sub(WRITTEN_DOWN));
+        if let Some(row) = block_on(store.read(&ended))?.iter().find(|row| row.is_open()) {
+            return Err(Breach(format!("what the engine said of row {} was lost: {row:?}", row.id)));
+        }
         for id in self.told.lock().unwrap_or_else(PoisonError::into_inner).keys() {
-            if rows.binary_search_by(|row| id.cmp(&row.id)).is_err() {
+            if !self.invariants.knows(*id) {
                 return Err(Breach(format!("row {id} was acknowledged and is lost")));
             }
         }
@@ -421,7 +500,8 @@ impl Play {
             None => self.engine.did(row.id),
             Some(_) if row.operation == Operation::Teardown => true,
             Some(host) => self.net.workers.get(host).is_some_and(|worker| {
-                let in_doubt = self.steps || self.weather.disk == Honesty::Lies;
+                let lost = self.weather.disk == Honesty::Lies || self.played.restores > 0;
+                let in_doubt = self.steps || lost;
                 worker.did(row.id) || (worker.kind == Kind::Original && in_doubt)
             }),
         };
@@ -434,12 +514,6 @@ impl Play {
 }
 
 type Opened = (RedbStore, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
-
-fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
-    let disk = disk.clone();
-    let (store, writer) = RedbStore::simulated(move || disk.handle())?;
-    Ok((store, Box::pin(writer)))
-}
 
 async fn remember(net: &Network, ids: Vec<LifecycleId>, runner: &Runner) {
     let rows = runner.get(&ids).await.unwrap_or_default();

@@ -97,7 +97,7 @@ pub enum Command {
     },
     /// Print the compose file that a deploy would write; nothing is changed
     ComposeFile {
-        /// The fleet file
+        /// The fleet file: NAME.ini, else JSON
         fleet: PathBuf,
         #[command(flatten)]
         compose: Compose,
@@ -137,7 +137,7 @@ pub enum Bus {
 
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
-    /// The fleet file, in DECNET's own format
+    /// The fleet file, in one of DECNET's own formats: NAME.ini, else JSON
     pub fleet: PathBuf,
     /// Only these deckies
     #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
@@ -190,10 +190,17 @@ pub struct Compose {
     /// Where services leave what they caught [default: /var/lib/decnet/artifacts]
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
+    /// A folder whose files a fleet may show to deckies, read-only; may be repeated
+    /// [default: /srv/decnet, /usr/lib/decnet]
+    #[arg(long, value_name = "DIR")]
+    pub share: Vec<PathBuf>,
+    /// The mails that imap and pop3 show where no email_seed is set
+    #[arg(long, value_name = "DIR")]
+    pub bait: Option<PathBuf>,
     /// A catalogue file with services of your own
     #[arg(long, value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
-    /// The compose tool: docker, docker-compose or podman, by name or path
+    /// The compose tool: docker or docker-compose, by name or path
     #[arg(long, value_name = "PROGRAM")]
     pub compose_program: Option<PathBuf>,
 }
@@ -205,9 +212,11 @@ impl Compose {
     }
 
     /// Whether containers are meant by what was said. Where templates lie may
-    /// stand in the environment, whatever is deployed.
+    /// stand in the environment, and what a catalogue says of services holds
+    /// for fleets, whatever is deployed.
     pub fn means_containers(&self) -> bool {
-        *self != Self { templates: self.templates.clone(), ..Self::default() }
+        let (templates, catalogue) = (self.templates.clone(), self.catalogue.clone());
+        *self != Self { templates, catalogue, ..Self::default() }
     }
 }
 

@@ -58,7 +58,7 @@ fn event(seen: &Seen) -> Event {
         Seen::Changed(changed) => Event::default()
             .id(changed.revision.get().to_string())
             .event("lifecycle")
-            .data(entry(changed).to_string()),
+            .data(decnet_lifecycle::text::json(&entry(changed))),
         Seen::Ahead { head } => {
             Event::default().id(head.get().to_string()).event("reset").data(json!({"head": head}).to_string())
         }

@@ -133,7 +133,10 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
 fn identity(home: &Home, args: &args::Serve) -> Result<Option<Identity>, Complaint> {
     let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join("master"));
     if args.bundle.is_none() && !bundle.exists() {
-        eprintln!("note: no swarm, for there is no bundle at {}; `pki init` makes one", bundle.display());
+        crate::output::aside(&format!(
+            "note: no swarm, for there is no bundle at {}; `pki init` makes one",
+            bundle.display()
+        ));
         return Ok(None);
     }
     Ok(Some(Identity::load(&bundle)?))
@@ -146,7 +149,9 @@ fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize, again: 
         );
     }
     if failed > 0 {
-        eprintln!("note: {failed} row(s) that an earlier master left open have been failed");
+        crate::output::aside(&format!(
+            "note: {failed} row(s) that an earlier master left open have been failed"
+        ));
     }
     out.say(
         || json!({"event": "serving", "pid": place.pid, "api": place.api, "swarm": place.swarm, "engine": chosen.name()}),

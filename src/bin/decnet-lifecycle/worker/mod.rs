@@ -111,9 +111,9 @@ fn listen(home: &Home, args: &args::Worker) -> Result<SocketAddr, Complaint> {
 
 fn announce(out: &Output, args: &args::Worker, agent: SocketAddr, chosen: &Chosen, failed: usize) {
     if failed > 0 {
-        eprintln!(
+        crate::output::aside(&format!(
             "note: {failed} operation(s) that an earlier start left open have been failed; the master will hear"
-        );
+        ));
     }
     out.say(
         || json!({"event": "working", "host": args.name, "agent": agent, "master": args.master, "engine": chosen.name()}),

@@ -1,55 +1,17 @@
 //! The process engine by itself: what it converges on, and what it leaves
 //! alone.
 
-use std::collections::BTreeMap;
+mod decoys;
+mod help;
+mod starting;
+
 use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use decnet_lifecycle::process::{Decoy, ProcessEngine};
 use decnet_lifecycle::*;
 use futures_lite::future::{block_on, poll_once};
 
-fn engine(dir: &Path) -> ProcessEngine {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_decnet-lifecycle"));
-    ProcessEngine::new(dir).program(program, vec!["decoy".into()])
-}
-
-fn fleet(services: &[&str]) -> FleetConfig {
-    let fleet = FleetConfig::from_json(include_bytes!("../examples/fleet.json")).unwrap();
-    let services = services.iter().map(|name| ServiceName::parse(name).unwrap()).collect();
-    fleet.with_services(&decky(), services).unwrap()
-}
-
-fn decky() -> DeckyName {
-    DeckyName::parse("decky-01").unwrap()
-}
-
-fn work(fleet: FleetConfig, cancel: &CancelToken) -> Work {
-    let task = Task { id: LifecycleId::from_u128(1), cancel: cancel.clone() };
-    Work {
-        fleet: Arc::new(fleet),
-        deckies: BTreeMap::from([(decky(), task)]),
-        clock: Arc::new(SystemClock::new()),
-        progress: Arc::new(NoProgress),
-    }
-}
-
-fn up(engine: &ProcessEngine, services: &[&str]) -> Result<(), Failure> {
-    let work = work(fleet(services), &CancelToken::new());
-    block_on(engine.deploy(&work)).unwrap().outcome(&decky())
-}
-
-fn down(engine: &ProcessEngine) {
-    let work = work(fleet(&["ssh"]), &CancelToken::new());
-    block_on(engine.teardown(&work)).unwrap().outcome(&decky()).unwrap();
-    assert!(engine.running().unwrap().is_empty());
-}
-
-fn pids(decoys: &[Decoy]) -> BTreeMap<String, u32> {
-    decoys.iter().map(|decoy| (decoy.service.to_string(), decoy.pid)).collect()
-}
+use help::*;
 
 #[test]
 fn a_new_engine_finds_the_decoys_of_an_old_one_and_restarts_none() {
