@@ -19,7 +19,8 @@ fn the_readme_s_program_runs_as_printed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let example = fs::read_to_string(root.join("examples/library.rs")).unwrap();
-    let printed = readme.split("## As a library\n\n```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let printed =
+        readme.split("## As a library\n\n```rust,no_run\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(example.ends_with(&format!("\n\n{printed}")), "examples/library.rs is another program");
 
     // `cargo test` builds the examples, beside the programs.

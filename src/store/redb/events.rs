@@ -68,7 +68,7 @@ impl Event {
         let step = match self.status {
             Status::Pending => row.created_at,
             Status::Running => row.running_since().unwrap_or(row.created_at),
-            Status::Succeeded | Status::Failed => return row.completed_at().unwrap_or(row.updated_at),
+            Status::Succeeded | Status::Failed => return row.updated_at,
         };
         // An open row that had been asked to stop: the step was the asking, or
         // came after it.
