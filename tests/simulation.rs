@@ -63,16 +63,16 @@ fn a_watcher_that_misses_changes_is_found() {
     found(Planted::WatcherSkips, "a watcher");
 }
 
-/// Plays some schedules of a weather that may find a known bug: they break by
-/// that alone; gives what the others came to.
-fn rough(change: impl Fn(&mut Weather), known: &str) -> Vec<Played> {
+/// Plays some schedules of a rougher weather; they break by what is known of it
+/// alone. Gives what the others came to.
+fn rough(change: impl Fn(&mut Weather), known: Option<&str>) -> Vec<Played> {
     let mut weather = Weather::default();
     change(&mut weather);
     let mut good = Vec::new();
     for seed in 1..=20 {
         match simulate(seed, &weather) {
             Ok(played) => good.push(played),
-            Err(broken) => assert!(broken.what.contains(known), "{broken}"),
+            Err(broken) => assert!(known.is_some_and(|known| broken.what.contains(known)), "{broken}"),
         }
     }
     assert!(!good.is_empty());
@@ -81,19 +81,20 @@ fn rough(change: impl Fn(&mut Weather), known: &str) -> Vec<Played> {
 
 #[test]
 fn commits_are_unknown_while_reads_fail() {
-    let played = rough(|weather| weather.blind_commits = true, "what the engine said of row");
+    let played = rough(|weather| weather.blind_commits = true, None);
     assert!(played.iter().any(|played| played.blind_commits > 0));
 }
 
 #[test]
 fn clocks_step_back_far() {
-    let played = rough(|weather| weather.far_steps_back = true, "rows never end");
+    let played = rough(|weather| weather.far_steps_back = true, None);
     assert!(played.iter().any(|played| played.steps_back > 0));
 }
 
 #[test]
 fn stores_come_back_from_a_backup() {
-    let played = rough(|weather| weather.restores = true, "a watcher");
+    // A copy that has grown past where a watcher was looks like what it knew.
+    let played = rough(|weather| weather.restores = true, Some("a watcher"));
     assert!(played.iter().any(|played| played.restores > 0));
 }
 
