@@ -21,6 +21,8 @@ macro_rules! ensure {
     };
 }
 
+mod clashes;
+mod placed;
 mod placements;
 mod reading;
 mod rows;
@@ -90,9 +92,9 @@ const CASES: &[(&str, Case)] = &[
     ("what failed for certain leaves all as it was", |f| Box::pin(placements::fails(f))),
     ("what nobody knows the end of leaves its decky unsure", |f| Box::pin(placements::unknown(f))),
     ("what was superseded leaves its decky unsure once it ran", |f| Box::pin(placements::superseded(f))),
-    ("a clash refuses a request whole", |f| Box::pin(placements::clashes(f))),
-    ("a network changes with all of its deckies or not at all", |f| Box::pin(placements::network(f))),
-    ("a decky moves in one batch", |f| Box::pin(placements::moves(f))),
+    ("a clash refuses a request whole", |f| Box::pin(clashes::clashes(f))),
+    ("a network changes with all of its deckies or not at all", |f| Box::pin(clashes::network(f))),
+    ("a decky moves in one batch", |f| Box::pin(clashes::moves(f))),
     ("deckies are taken over and forgotten without a row", |f| Box::pin(placements::taken_over(f))),
     ("placements are found all, by decky, and by home", |f| Box::pin(placements::found(f))),
     ("a refused batch leaves placements as they were", |f| Box::pin(placements::undone(f))),

@@ -1,37 +1,33 @@
 //! One schedule: what happens when, and what must hold.
 
+mod master;
+mod truth;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_lite::StreamExt as _;
 use futures_lite::future::block_on;
-use futures_util::stream::FuturesUnordered;
 
-use crate::agent::{Host, Pin, StaticHosts};
 use crate::clock::Clock;
 use crate::decide::Overlap;
 use crate::fleet::FleetConfig;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status};
-use crate::runner::{Accepted, DeployRequest, MutateRequest, Runner, TeardownRequest};
-use crate::store::{OpenError, Query, RedbStore, Store};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, ServiceName, Status};
+use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
+use crate::store::{Query, RedbStore, Store};
 use crate::strategy::Deadlines;
 use crate::testkit::invariants::all;
-use crate::testkit::{Breach, FaultyStore, Invariants, VirtualClock, Witness};
+use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
 
 use super::dice::Dice;
 use super::engine::SimEngine;
-use super::network::{MASTER, Network, SimAgents, WORKERS};
-use super::setting::{EarlyWatch, HOSTS, fleet};
+use super::network::{MASTER, Network, WORKERS};
+use super::setting::{HOSTS, fleet};
 use super::watcher::Watcher;
 use super::worker::{Kind, Worker};
-use super::{Broken, Executor, Honesty, Planted, Played, SimDisk, Weather, tear};
-
-/// How long a master may take to write down what an engine has said, or to
-/// give up what it no longer drives.
-const WRITTEN_DOWN: Duration = Duration::from_secs(10 * 60);
+use super::{Broken, Executor, Honesty, Planted, Played, SimDisk, Weather};
 
 pub(super) struct Play {
     seed: u64,
@@ -201,125 +197,6 @@ impl Play {
         self.start(worker);
     }
 
-    fn start_master(&mut self) -> Result<(), Breach> {
-        let (store, writer) = match self.open() {
-            Ok(opened) => opened,
-            // A disk that lied may leave a file that doesn't open; one that
-            // fails lets it be opened later.
-            Err(error) if self.weather.disk == Honesty::Lies => {
-                log::debug!(target: "decnet_lifecycle::sim", error:% = error; "restored from nothing");
-                self.played.store_losses += 1;
-                self.disk = SimDisk::new();
-                self.forget();
-                return self.start_master();
-            }
-            Err(error) => {
-                self.played.store_losses += 1;
-                self.disk = self.disk.power_cut(&mut |unsynced| unsynced.clear());
-                self.open()
-                    .map_err(|again| Breach(format!("the store does not open: {error}, then {again}")))?
-            }
-        };
-        let store = Arc::new(store);
-        self.writer_ended = Arc::default();
-        let ended = Arc::clone(&self.writer_ended);
-        self.executor.spawn(MASTER, async move {
-            writer.await;
-            ended.store(true, Ordering::Relaxed);
-        });
-        self.witness.reopened(Arc::clone(&store) as Arc<dyn Store>);
-        let hosts = self.net.workers.keys().map(|id| Host {
-            id: id.clone(),
-            address: String::new(),
-            pin: Pin::CaOnly,
-        });
-        let agents = self.witness.agents(Arc::new(SimAgents(Arc::clone(&self.net))));
-        let watch = Arc::new(EarlyWatch { net: Arc::clone(&self.net), told: Arc::clone(&self.told) });
-        let faulty = Arc::new(FaultyStore::new(Arc::clone(&store) as Arc<dyn Store>));
-        let runner =
-            Runner::builder(Arc::clone(&faulty) as Arc<dyn Store>, self.witness.engine(self.engine.clone()))
-                .bus(self.witness.bus(watch))
-                .swarm(agents, Arc::new(StaticHosts::new(hosts)))
-                .clock(self.clock.clone())
-                .seed(self.dice.below(u64::MAX))
-                .sweep_every(Duration::from_secs(60))
-                .build()
-                .map_err(|error| Breach(error.to_string()))?;
-        self.watcher.reconnect(&runner);
-        self.watcher.listen(&*store)?;
-        self.store = Some(store);
-        *self.net.faulty.lock().unwrap_or_else(PoisonError::into_inner) = Some(faulty);
-        let (net, clock, planted) = (Arc::clone(&self.net), Arc::clone(&self.clock), self.weather.planted);
-        self.executor.spawn(MASTER, async move {
-            let recovered = loop {
-                match runner.recover().await {
-                    Ok(recovered) => break recovered,
-                    Err(_) => clock.sleep(Duration::from_secs(1)).await,
-                }
-            };
-            net.set_master(Some(runner.clone()));
-            let mut again: FuturesUnordered<_> = recovered.accepted.into_iter().map(Accepted::run).collect();
-            let again = async { while again.next().await.is_some() {} };
-            let maintained = async {
-                if planted != Some(Planted::NoSweeps) {
-                    runner.maintain().await;
-                }
-            };
-            futures_lite::future::zip(again, maintained).await;
-        });
-        Ok(())
-    }
-
-    /// Cuts the master's power, and gives it back.
-    fn crash_master(&mut self) -> Result<(), Breach> {
-        self.played.crashes += 1;
-        let mut random = self.dice.rng();
-        let disk = self.disk.power_cut(&mut |unsynced| tear(unsynced, &mut random));
-        self.disk = disk;
-        self.engine.master_died();
-        if self.weather.planted == Some(Planted::WatcherSkips) {
-            self.watcher.skip();
-        }
-        self.net.set_master(None);
-        self.executor.kill(MASTER);
-        self.store = None;
-        // Deadlines are the wall's, the age of rows is measured anew.
-        self.told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values_mut()
-            .for_each(|at| *at = Duration::ZERO);
-        if self.weather.planted != Some(Planted::UnknownLies) {
-            self.disk.set_honesty(self.weather.disk, self.dice.below(u64::MAX));
-        }
-        if self.weather.disk == Honesty::Lies {
-            self.forget();
-        }
-        self.start_master()
-    }
-
-    /// After a disk that lied nothing is known of what was.
-    fn forget(&mut self) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.invariants = Invariants::new();
-        if !self.weather.restores {
-            self.watcher.forget();
-        }
-    }
-
-    /// Keeps a copy of the store, or loses it and comes back with the copy.
-    fn back_up_or_restore(&mut self) -> Result<(), Breach> {
-        let Some(backup) = self.backup.take() else {
-            self.backup = Some(self.disk.durable());
-            return Ok(());
-        };
-        self.played.restores += 1;
-        drop(self.disk.power_cut(&mut |unsynced| unsynced.clear()));
-        self.disk = SimDisk::holding(backup);
-        self.forget();
-        self.crash_master()
-    }
-
     fn crash_worker(&self) {
         let workers: Vec<&Arc<Worker>> = self.net.workers.values().collect();
         let Some(worker) = workers.get(self.dice.index(workers.len())) else { return };
@@ -441,15 +318,6 @@ impl Play {
         Ok(())
     }
 
-    fn open(&self) -> Result<Opened, OpenError> {
-        let (disk, opened) = (self.disk.clone(), Arc::clone(&self.opened));
-        let (store, writer) = RedbStore::simulated(move || {
-            opened.fetch_add(1, Ordering::Relaxed);
-            disk.handle()
-        })?;
-        Ok((store, Box::pin(writer)))
-    }
-
     fn store(&self) -> Result<Arc<RedbStore>, Breach> {
         self.store.clone().ok_or_else(|| Breach("the master has no store".to_owned()))
     }
@@ -457,63 +325,7 @@ impl Play {
     async fn open_rows(&self) -> Result<Vec<Record>, Breach> {
         all(&*self.store()?, &Query::new().open()).await
     }
-
-    fn check(&mut self) -> Result<(), Breach> {
-        let store = self.store()?;
-        if let Some(wrong) = self.net.wrong.lock().unwrap_or_else(PoisonError::into_inner).first() {
-            return Err(Breach(wrong.clone()));
-        }
-        if self.writer_ended.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.played.checks += 1;
-        let opened = self.opened.load(Ordering::Relaxed);
-        let rows = if self.opened_before == opened {
-            block_on(self.invariants.check_changes(&*store))?
-        } else {
-            self.played.whole_checks += 1;
-            block_on(self.invariants.check_listed(&*store))?
-        };
-        self.opened_before = opened;
-        if !rows.is_empty() {
-            self.watcher.listen(&*store)?;
-        }
-        let ended = self.engine.take_ended(self.clock.monotonic().saturating_sub(WRITTEN_DOWN));
-        if let Some(row) = block_on(store.read(&ended))?.iter().find(|row| row.is_open()) {
-            return Err(Breach(format!("what the engine said of row {} was lost: {row:?}", row.id)));
-        }
-        for id in self.told.lock().unwrap_or_else(PoisonError::into_inner).keys() {
-            if !self.invariants.knows(*id) {
-                return Err(Breach(format!("row {id} was acknowledged and is lost")));
-            }
-        }
-        rows.iter().filter(|row| row.status() == Status::Succeeded).try_for_each(|row| self.is_true(row))
-    }
-
-    /// Whether a row that says so has really succeeded.
-    ///
-    /// A worker that names no rows is believed by the age of earlier rows; a
-    /// clock that steps and a master that restarts take that away together,
-    /// and so does a disk that loses those rows.
-    fn is_true(&self, row: &Record) -> Result<(), Breach> {
-        let really = match &row.host {
-            None => self.engine.did(row.id),
-            Some(_) if row.operation == Operation::Teardown => true,
-            Some(host) => self.net.workers.get(host).is_some_and(|worker| {
-                let lost = self.weather.disk == Honesty::Lies || self.played.restores > 0;
-                let in_doubt = self.steps || lost;
-                worker.did(row.id) || (worker.kind == Kind::Original && in_doubt)
-            }),
-        };
-        if really {
-            Ok(())
-        } else {
-            Err(Breach(format!("row {} says succeeded and has not: {row:?}", row.id)))
-        }
-    }
 }
-
-type Opened = (RedbStore, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>);
 
 async fn remember(net: &Network, ids: Vec<LifecycleId>, runner: &Runner) {
     let rows = runner.get(&ids).await.unwrap_or_default();
