@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -217,7 +218,9 @@ impl HostsFile {
         let io = |error| HostsFileError::Io { path: self.path.clone(), error };
         let mut lock_path = self.path.clone().into_os_string();
         lock_path.push(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(io)?;
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
         let mut hosts = (*self.load()?).clone();
         let changed = change(&mut hosts)?;

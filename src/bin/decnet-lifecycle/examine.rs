@@ -35,7 +35,11 @@ pub async fn doctor(
         };
         out.say(
             || json!({"event": "finding", "what": found.what, "health": word, "text": found.text}),
-            || format!("{word:<8} {:<10} {}", found.what, one_line(&found.text, TEXT)),
+            || {
+                // Its own lines, set in below it.
+                let lines: Vec<String> = found.text.split('\n').map(|line| one_line(line, TEXT)).collect();
+                format!("{word:<8} {:<10} {}", found.what, lines.join("\n                    "))
+            },
         );
     }
     let store = store_is_sound(home, out).await;
@@ -114,7 +118,7 @@ pub fn compose_file(home: &Home, fleet: &Path, compose: &Compose) -> Result<Done
     let (engine, _) = compose_engine(home, compose)?;
     let file = engine.compose(&fleet).map_err(|problems| Complaint(problems.to_string()))?;
     for note in engine.left_out(&fleet).map_err(|problems| Complaint(problems.to_string()))? {
-        eprintln!("note: {note}");
+        crate::output::aside(&format!("note: {note}"));
     }
     line(file.to_json().trim_end());
     Ok(Done::Well)

@@ -32,7 +32,7 @@ pub fn read_fleet(home: &Home, path: &Path, compose: &Compose) -> Result<FleetCo
     settings.services.extend(engines::catalogue(home, compose)?.services().cloned());
     let read = FleetConfig::from_ini(&bytes, &settings).map_err(|error| complain(&error))?;
     for note in &read.notes {
-        eprintln!("note: {}: {note}", path.display());
+        crate::output::aside(&format!("note: {}: {note}", path.display()));
     }
     Ok(read.fleet)
 }

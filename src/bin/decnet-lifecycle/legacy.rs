@@ -22,10 +22,10 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
     let state = match DeployedFleet::salvage(&bytes) {
         Ok(state) => state,
         Err(error) => {
-            eprintln!(
+            crate::output::aside(&format!(
                 "note: {} says nothing that can be read, so nothing of it is placed; what runs is shown by `ps`: {error}",
                 path.display()
-            );
+            ));
             return set_aside(home);
         }
     };
@@ -45,21 +45,26 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
         match outcome {
             Outcome::Refused(Refusal::Clash(clashes)) => {
                 let why: Vec<String> = clashes.iter().map(ToString::to_string).collect();
-                eprintln!("note: not taken over from fleet-state.json: {}", why.join("; "));
+                crate::output::aside(&format!(
+                    "note: not taken over from fleet-state.json: {}",
+                    why.join("; ")
+                ));
             }
             Outcome::Refused(_) => {
-                eprintln!("note: not taken over from fleet-state.json: {decky} is placed otherwise");
+                crate::output::aside(&format!(
+                    "note: not taken over from fleet-state.json: {decky} is placed otherwise"
+                ));
             }
             _ => placed += 1,
         }
     }
     for error in &state.left_out {
-        eprintln!("note: not taken over from fleet-state.json: {error}");
+        crate::output::aside(&format!("note: not taken over from fleet-state.json: {error}"));
     }
-    eprintln!(
+    crate::output::aside(&format!(
         "note: {placed} deckies of fleet-state.json are placed in the store from now on; the file is kept as {}",
         home.taken_over_path().display()
-    );
+    ));
     set_aside(home)
 }
 

@@ -124,7 +124,9 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
         Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end());
             Ok(Done::Well)
         }
     }

@@ -26,40 +26,49 @@ use crate::{Complaint, Done};
 pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
-        if args.engine != EngineChoice::Auto || args.compose.is_given() {
-            return Err(Complaint(
-                "the master that runs has its own engine; give these options to `serve`".into(),
-            ));
-        }
+        for_its_engine(&args)?;
         let path = format!("/deckies/deploy?{}", deploy_query(&args).finish());
         let answer = master.post(&path, args.terms.key.as_ref(), fleet.to_json()).await?;
         for note in answer.get("notes").and_then(Value::as_array).into_iter().flatten() {
-            eprintln!("note: {}", note.as_str().unwrap_or_default());
+            crate::output::aside(&format!("note: {}", note.as_str().unwrap_or_default()));
         }
         return follow(home, out, &ids(&answer)?).await;
     }
-    if let Some(decky) =
-        fleet.deckies.iter().find(|decky| fleet.mode == Mode::Swarm && decky.host_uuid.is_some())
-    {
-        return Err(Complaint(format!(
-            "{} is for a worker host, whose beats only a running master hears; start one with `serve`",
-            decky.name
-        )));
-    }
     // Before a store is made for nothing.
-    if let Some(unknown) = args.only.iter().flatten().find(|decky| fleet.decky(decky).is_none()) {
-        return Err(Complaint(format!("the fleet has no decky {unknown}")));
-    }
+    for_this_machine(&args, &fleet)?;
     let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
     let chosen = Chosen::for_deploy(home, &*store, args.engine, &args.compose, &fleet).await?;
     let request = deploy_request(&args, fleet);
     let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
     let plan = runner.plan(&request).await?;
     if let Some(note) = unnamed(&plan) {
-        eprintln!("note: {note}");
+        crate::output::aside(&format!("note: {note}"));
     }
     let accepted = runner.accept_deploy(request).await;
     drive(home, out, &chosen, &runner, &*store, recovered, accepted).await
+}
+
+/// Whether a running master can be asked this, whose engine it is.
+pub fn for_its_engine(args: &Deploy) -> Result<(), Complaint> {
+    if args.engine == EngineChoice::Auto && !args.compose.is_given() {
+        return Ok(());
+    }
+    Err(Complaint("the master that runs has its own engine; give these options to `serve`".into()))
+}
+
+/// Whether a master that runs for this command only can do it.
+pub fn for_this_machine(args: &Deploy, fleet: &FleetConfig) -> Result<(), Complaint> {
+    let is_swarm = fleet.mode == Mode::Swarm;
+    if let Some(decky) = fleet.deckies.iter().find(|decky| is_swarm && decky.host_uuid.is_some()) {
+        return Err(Complaint(format!(
+            "{} is for a worker host, whose beats only a running master hears; start one with `serve`",
+            decky.name
+        )));
+    }
+    match args.only.iter().flatten().find(|decky| fleet.decky(decky).is_none()) {
+        Some(unknown) => Err(Complaint(format!("the fleet has no decky {unknown}"))),
+        None => Ok(()),
+    }
 }
 
 /// What a deploy leaves alone, in one line; none if that is nothing.
@@ -262,7 +271,9 @@ async fn master(
     }
     if !recovered.accepted.is_empty() {
         let rows: usize = recovered.accepted.iter().map(|accepted| accepted.all_ids().count()).sum();
-        eprintln!("note: {rows} row(s) that an earlier master accepted and did not begin are taken up again");
+        crate::output::aside(&format!(
+            "note: {rows} row(s) that an earlier master accepted and did not begin are taken up again"
+        ));
     }
     Ok((runner, recovered.accepted))
 }

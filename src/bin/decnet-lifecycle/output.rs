@@ -216,10 +216,17 @@ pub fn aside(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{said}");
 }
 
-/// Prints a line; a reader that has gone away ends a program that only shows
-/// something, as it does for other tools.
+/// Prints a line. A reader that has gone away ends a program that only shows
+/// something, as it does for other tools; what can't be written for another
+/// reason, such as a full disk, is no success.
 pub fn line(text: &str) {
-    if writeln!(io::stdout().lock(), "{text}").is_err() && !IS_AT_WORK.load(Ordering::Relaxed) {
+    let Err(error) = writeln!(io::stdout().lock(), "{text}") else { return };
+    if IS_AT_WORK.load(Ordering::Relaxed) {
+        return;
+    }
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    aside(&format!("error: writing to stdout: {error}; what came before is not all"));
+    std::process::exit(2);
 }

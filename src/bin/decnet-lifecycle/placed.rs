@@ -15,7 +15,7 @@ use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::fleet_file::read_fleet;
 use crate::home::Home;
-use crate::operate::{deploy_query, deploy_request};
+use crate::operate::{deploy_query, deploy_request, for_its_engine, for_this_machine};
 use crate::output::{Output, line};
 use crate::{Complaint, Done};
 
@@ -40,9 +40,11 @@ pub fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
 pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
+        for_its_engine(&args)?;
         let path = format!("/deckies/deploy?{}", deploy_query(&args).append_pair("dry_run", "1").finish());
         return Ok(tell_answer(out, &master.post(&path, None, fleet.to_json()).await?));
     }
+    for_this_machine(&args, &fleet)?;
     let store = store_to_look_at(home)?;
     let chosen = Chosen::for_plan(home, &*store, args.engine, &args.compose, &fleet).await?;
     let runner = looking(home, &chosen, store)?;

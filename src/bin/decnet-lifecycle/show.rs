@@ -114,18 +114,21 @@ pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done,
 
 pub async fn export(home: &Home) -> Result<Done, Complaint> {
     let store = home.reader()?;
-    let mut after = None;
+    let (mut after, mut done) = (None, Done::Well);
     loop {
         let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;
         for record in &page.records {
             line(&json(&row(record)));
         }
         for id in &page.damaged {
-            eprintln!("error: row {id} is damaged and can't be read; `doctor` says more");
+            crate::output::aside(&format!(
+                "error: row {id} is damaged and can't be read; `doctor` says more"
+            ));
+            done = Done::RowsFailed;
         }
         after = page.next;
         if after.is_none() {
-            return Ok(Done::Well);
+            return Ok(done);
         }
     }
 }

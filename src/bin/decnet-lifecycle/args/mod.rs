@@ -156,9 +156,10 @@ pub struct Deploy {
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
     #[command(flatten)]
-    pub compose: Compose,
-    #[command(flatten)]
     pub terms: Terms,
+    // Last: its heading would hold for what follows.
+    #[command(flatten)]
+    pub compose: Compose,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -47,11 +47,12 @@ pub struct Local {
     /// process engine
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     pub engine: EngineChoice,
-    #[command(flatten)]
-    pub compose: Compose,
     /// How long what runs may go on once this is asked to stop
     #[arg(long, value_name = "AGE", default_value = "10s", value_parser = age)]
     pub grace: Duration,
+    // Last: its heading would hold for what follows.
+    #[command(flatten)]
+    pub compose: Compose,
 }
 
 /// How long rows may stay open.

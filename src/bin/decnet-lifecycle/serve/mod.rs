@@ -144,9 +144,9 @@ fn identity(home: &Home, args: &args::Serve) -> Result<Option<Identity>, Complai
 
 fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize, again: usize) {
     if again > 0 {
-        eprintln!(
+        crate::output::aside(&format!(
             "note: {again} request(s) that an earlier master accepted and did not begin are taken up again"
-        );
+        ));
     }
     if failed > 0 {
         crate::output::aside(&format!(
