@@ -180,6 +180,32 @@ fn lost(host: &HostId, silence: Duration) -> Failure {
     Failure::new(FailureKind::WorkerLost, &text)
 }
 
+/// The placements of deckies with open rows, but for those that can't be read:
+/// one that is damaged is in nobody's way but its own decky's.
+async fn readable(context: &Context) -> Result<Placements, StoreError> {
+    let store = context.journal.store();
+    let mut readable = match store.placements(&PlacementQuery::All).await {
+        Err(StoreError::Corrupt { .. }) => Placements::default(),
+        all => return Ok(all?.into_iter().collect()),
+    };
+    let mut after = None;
+    loop {
+        let page = store.query(&Query::new().open().limit(Query::MAX_LIMIT).after(after)).await?;
+        for row in page.records {
+            match store.placements(&PlacementQuery::Of(vec![row.decky])).await {
+                Err(StoreError::Corrupt { what }) => {
+                    log::error!(target: "decnet_lifecycle::sweep", what = what; "a placement is damaged; forget its decky");
+                }
+                found => found?.into_iter().for_each(|placement| drop(readable.set(placement))),
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(readable);
+        }
+    }
+}
+
 /// What an earlier start of this master left open.
 pub(crate) struct Left {
     pub(crate) swept: Swept,
@@ -194,8 +220,7 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, St
     let now = context.clock.monotonic();
     // A clock that is behind what rows say has stepped back while no master ran.
     look_ahead(context).await?;
-    let placements: Placements =
-        context.journal.store().placements(&PlacementQuery::All).await?.into_iter().collect();
+    let placements = readable(context).await?;
     let mut pending = Vec::new();
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {

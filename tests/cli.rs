@@ -438,3 +438,24 @@ fn help_and_completions_are_there() {
         assert!(home.lines(0, &["completions", shell]).join("\n").contains("decnet-lifecycle"));
     }
 }
+
+#[test]
+fn what_cannot_be_written_is_no_success_and_a_reader_that_leaves_is_no_failure() {
+    let home = Home::new();
+    home.lines(0, &["deploy", FLEET, "--only", "decky-01"]);
+    for args in [&["export"][..], &["export", "--state"], &["ls"], &["ps"], &["completions", "bash"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = home.command(args).stdout(full).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+        assert!(
+            told.contains("error: writing to stdout: ") && !told.contains("panicked"),
+            "{args:?}: {told}"
+        );
+        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    home.lines(0, &["teardown"]);
+}

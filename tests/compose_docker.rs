@@ -484,6 +484,13 @@ fn without_a_daemon_rows_fail_and_auto_takes_the_other_engine() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && told.contains("engine: compose;"), "{told}");
     assert_eq!(rows(&site)[0]["decoys"]["http"], "172.29.7.11:80");
+    // Containers are found by their project: with another, these would be lost.
+    let other = site.command(&["deploy", "--project", "dl-other", path.to_str().unwrap()]).output().unwrap();
+    let told = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(
+        other.status.code() == Some(2) && told.contains("containers of the project dl-down, not of dl-other"),
+        "{told}"
+    );
     assert!(
         site.command(&["mutate", site.decky(1).as_str(), "--services", "ssh"])
             .output()

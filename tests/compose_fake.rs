@@ -272,8 +272,9 @@ fn a_container_that_keeps_ending_is_given_up_with_how_often_and_what_code() {
     // It runs at every look, and was started anew before each.
     let mut fake = Fake::new(COMES_UP);
     fake.settings.patience = Duration::from_millis(300);
+    // However long a look takes on a busy machine, no two see the same start.
     let anew =
-        |service: &mut serde_json::Value| service["State"]["StartedAt"] = "LOOK-11-24T00:00:00Z".into();
+        |service: &mut serde_json::Value| service["State"]["StartedAt"] = "2026-11-24T00:00:00.LOOKZ".into();
     fake.settings.settle = Duration::from_secs(1);
     fake.write("inspect", &at_each_look("running", anew));
     let said = fake.failure();

@@ -169,3 +169,57 @@ fn a_power_cut_leaves_both_or_neither() {
     }
     assert!(none > 0 && both > 0, "{none} without, {both} with, of {} calls", calls.len());
 }
+
+#[test]
+fn what_is_placed_in_a_caller_s_transaction_is_known_to_the_store_s_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Arc::new(Database::create(dir.path().join("own.redb")).unwrap());
+    let store = Arc::new(RedbStore::in_database(Arc::clone(&db)).unwrap());
+    let runner = Runner::builder(store.clone(), Arc::new(FakeEngine::new())).build().unwrap();
+    let only = |decky: &str| DeployRequest::new(fleet()).only([name(decky)]);
+    block_on(block_on(runner.accept_deploy(only("decky-01"))).unwrap().run());
+
+    // Another decky with the address of decky-02. It has no row, and so makes
+    // no revision that would tell the store's writer of it.
+    let known = block_on(runner.placements(&PlacementQuery::All)).unwrap();
+    let mut squatter = (**known[0].now().unwrap()).clone();
+    squatter.config.name = name("squatter");
+    squatter.config.ip = fleet().deckies[1].ip;
+    let enlist = |change| {
+        let txn = db.begin_write().unwrap();
+        let outcomes = RedbStore::enlist(&txn, &Batch::per_row(vec![change])).unwrap();
+        assert!(matches!(outcomes.as_slice(), [Outcome::Placed(_)]), "{outcomes:?}");
+        txn.commit().unwrap();
+    };
+    let asked = block_on(runner.prepare_deploy(only("decky-02"))).unwrap();
+    enlist(Change::Place(Box::new(Placement::taken_over(squatter))));
+    let outcomes = block_on(store.commit(asked.batch().clone())).unwrap();
+    assert!(matches!(outcomes.as_slice(), [Outcome::Refused(Refusal::Clash(_))]), "{outcomes:?}");
+    enlist(Change::Forget(name("squatter")));
+    let outcomes = block_on(store.commit(asked.batch().clone())).unwrap();
+    assert!(matches!(outcomes.as_slice(), [Outcome::Applied { .. }]), "{outcomes:?}");
+}
+
+#[test]
+fn a_request_that_is_prepared_again_under_its_key_is_told_its_first_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Arc::new(Database::create(dir.path().join("own.redb")).unwrap());
+    let runner = runner(&db, Arc::new(FakeEngine::new()));
+    block_on(block_on(runner.accept_deploy(DeployRequest::new(fleet()))).unwrap().run());
+    let key = |text| RequestKey::parse(text).unwrap();
+    let enlisted = |prepared: Prepared| {
+        let txn = db.begin_write().unwrap();
+        let enlisted = prepared.enlisted(RedbStore::enlist(&txn, prepared.batch()).unwrap()).unwrap();
+        txn.commit().unwrap();
+        enlisted
+    };
+    let teardown = || block_on(runner.prepare_teardown(TeardownRequest::all().key(key("down")))).unwrap();
+    let first = enlisted(teardown());
+    let accepted = block_on(runner.start(first.clone())).unwrap();
+    block_on(accepted.run());
+    assert!(block_on(runner.placements(&PlacementQuery::All)).unwrap().is_empty());
+    // It is done, so that nothing is there to take down: the answer is the same.
+    let again = enlisted(teardown());
+    assert_eq!(again.ids(), first.ids());
+    assert!(block_on(runner.start(again)).unwrap().is_repeat());
+}

@@ -249,3 +249,81 @@ fn the_deckies_of_a_host_that_is_gone_are_told_and_forgotten() {
     let (out, _) = ends(&data, 0, &["teardown", "--forget", "a", "b"]);
     assert!(out.contains("a: forgotten; whatever of it is on host/w1 may run on, at 10.1.0.9"), "{out}");
 }
+
+/// The first version's unihost deploy after one to a swarm left the whole
+/// merged file unihost, with worker hosts in it.
+#[test]
+fn deckies_of_workers_stay_theirs_when_an_old_state_file_is_taken_over() {
+    let data = Data::new();
+    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    as_the_first_version_left_it(&data, |state| {
+        let deckies = state["config"]["deckies"].as_array_mut().unwrap();
+        let mut far = deckies[0].clone();
+        (far["name"], far["ip"], far["host_uuid"]) = (json!("far"), json!("10.1.0.11"), json!("w1"));
+        deckies.push(far);
+    });
+    // Whoever comes first takes it over, also to look only.
+    let (plan, told) = ends(&data, 0, &["plan", &all]);
+    assert!(told.contains("3 deckies of fleet-state.json are placed"), "{told}");
+    assert!(plan.contains("far runs on w1"), "{plan}");
+    let (out, _) = ends(&data, 1, &["teardown"]);
+    assert!(out.contains("2 succeeded, 1 failed"), "{out}");
+    assert!(ps(&data, 1)[0].starts_with("far ssh"), "{:?}", ps(&data, 1));
+    ends(&data, 0, &["teardown", "--forget", "far"]);
+}
+
+#[test]
+fn a_plan_refuses_what_a_deploy_would_refuse() {
+    let data = Data::with_hosts(&["w1"]);
+    let mut swarm = fleet("10.1.0", &[("a", 9, &["ssh"])]);
+    swarm["mode"] = json!("swarm");
+    swarm["deckies"][0]["host_uuid"] = json!("w1");
+    let swarm = file(&data, "swarm.json", &swarm);
+    let local = file(&data, "local.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
+    let same = |args: &[&str], why: &str| {
+        for command in [&["plan"][..], &["deploy", "--dry-run"], &["deploy"]] {
+            let (_, told) = ends(&data, 2, &[command, args].concat());
+            assert!(told.contains(why), "{command:?} {args:?}: {told}");
+        }
+    };
+    same(&[&swarm], "a is for a worker host, whose beats only a running master hears");
+    same(&[&local, "--only", "b"], "the fleet has no decky b");
+    let master = Process::master(&data, &[]);
+    same(&[&local, "--engine", "process"], "the master that runs has its own engine");
+    drop(master);
+}
+
+/// What an earlier master accepted is done, also if what is asked now is
+/// refused.
+#[test]
+fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
+    use decnet_lifecycle::{DeployRequest, FleetConfig, MasterName, RedbStore, Runner, testkit::FakeEngine};
+    let data = Data::new();
+    let both = fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]);
+    let path = file(&data, "both.json", &both);
+    ends(&data, 0, &["deploy", &path, "--engine", "process", "--only", "a"]);
+    for (code, args) in
+        [(2, &["mutate", "nobody", "--services", "ssh"][..]), (0, &["teardown", "--forget", "a"])]
+    {
+        let store = std::sync::Arc::new(RedbStore::open(data.path("lifecycle.redb")).unwrap());
+        let rows = futures_lite::future::block_on(async {
+            use decnet_lifecycle::{Query, Store as _};
+            store.query(&Query::new()).await.unwrap().records
+        });
+        let master: MasterName = rows[0].owner.master.clone();
+        let runner =
+            Runner::builder(store, std::sync::Arc::new(FakeEngine::new())).master(master).build().unwrap();
+        let fleet = FleetConfig::from_json(both.to_string().as_bytes()).unwrap();
+        let only = DeployRequest::new(fleet).only(["b".parse().unwrap()]);
+        drop(futures_lite::future::block_on(runner.accept_deploy(only)).unwrap());
+        drop(runner);
+        let (_, told) = ends(&data, code, args);
+        assert!(told.contains("taken up again"), "{told}");
+        let (out, _) = ends(&data, 0, &["ls", "--open"]);
+        assert!(!out.contains(" b "), "{out}");
+        assert!(ps(&data, 0).contains(&"b ftp 1/1".to_owned()) || code == 0);
+    }
+    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "a"]);
+}

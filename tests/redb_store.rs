@@ -342,3 +342,56 @@ fn a_damaged_placement_keeps_its_deckys_rows() {
     let error = block_on(store.commit(Batch::per_row(vec![Change::Insert(Box::new(again))]))).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
+
+/// A placement that can't be read is in the way of what might want its address,
+/// and of nothing else; and it can be forgotten.
+#[test]
+fn a_damaged_placement_lets_rows_end_and_is_forgotten() {
+    use decnet_lifecycle::testkit::FakeEngine;
+    use redb::ReadableTable as _;
+    const PLACEMENTS: redb::TableDefinition<'_, &str, &[u8]> =
+        redb::TableDefinition::new("decnet-lifecycle/placements");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let fleet = FleetConfig::from_json(include_bytes!("../examples/fleet.json")).unwrap();
+    let name = |text| DeckyName::parse(text).unwrap();
+    let master = |seed| {
+        let store = Arc::new(RedbStore::open(&path).unwrap());
+        Runner::builder(store, Arc::new(FakeEngine::new())).seed(seed).build().unwrap()
+    };
+    let first = master(1);
+    block_on(block_on(first.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap().run());
+    // One row each that was accepted and not begun.
+    let some = DeployRequest::new(fleet.clone()).only([name("decky-01"), name("decky-02")]);
+    drop(block_on(first.accept_deploy(some)).unwrap());
+    drop(first);
+    let db = redb::Database::open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    {
+        let mut table = txn.open_table(PLACEMENTS).unwrap();
+        let mut bytes = table.get("decky-01").unwrap().unwrap().value().to_vec();
+        bytes[9] ^= 0x10;
+        table.insert("decky-01", bytes.as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(db);
+
+    let runner = master(2);
+    let recovered = block_on(runner.recover()).unwrap();
+    // What the damaged one's row was to bring about is lost with it.
+    assert_eq!((recovered.failed, recovered.accepted.len()), (1, 1));
+    for accepted in recovered.accepted {
+        block_on(accepted.run());
+    }
+    assert!(block_on(runner.list(&Query::new().open())).unwrap().records.is_empty());
+    let error = block_on(runner.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap_err();
+    assert!(error.to_string().contains("decky-01"), "{error}");
+    let forgotten = block_on(runner.forget(&[name("decky-01"), name("decky-03")].into())).unwrap();
+    assert_eq!(forgotten.iter().map(|placement| placement.decky.as_str()).collect::<Vec<_>>(), ["decky-03"]);
+    let left = block_on(runner.placements(&PlacementQuery::All)).unwrap();
+    assert_eq!(left.len(), 4);
+    let here = PlacementQuery::At(left[0].now().unwrap().home.clone());
+    assert_eq!(block_on(runner.placements(&here)).unwrap(), left);
+    block_on(block_on(runner.accept_deploy(DeployRequest::new(fleet))).unwrap().run());
+    assert_eq!(block_on(runner.placements(&PlacementQuery::All)).unwrap().len(), 6);
+}

@@ -239,17 +239,23 @@ impl Runner {
     }
 
     /// Takes deckies out of the placements without taking them down, whatever
-    /// of them may run on: for hosts that are gone. Gives how each was placed.
+    /// of them may run on: for hosts that are gone, and placements that are
+    /// damaged. Gives how each was placed, but for those.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if one is not placed, or has an open row;
     /// nothing was changed. Else as the store says.
     pub async fn forget(&self, deckies: &BTreeSet<DeckyName>) -> Result<Vec<Placement>, StoreError> {
-        let known = self.placements(&PlacementQuery::Of(deckies.iter().cloned().collect())).await?;
         let refused = |what: String| StoreError::Refused { what };
-        if let Some(unknown) = deckies.iter().find(|decky| !known.iter().any(|known| known.decky == **decky))
-        {
-            return Err(refused(format!("{unknown} is not placed")));
+        let mut known = Vec::new();
+        for decky in deckies {
+            match self.placements(&PlacementQuery::Of(vec![decky.clone()])).await {
+                Ok(found) if found.is_empty() => return Err(refused(format!("{decky} is not placed"))),
+                Ok(found) => known.extend(found),
+                // How it was placed can't be told, and is no reason to keep it.
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let changes = deckies.iter().cloned().map(Change::Forget).collect();
         let refusals = self.shared.context.journal.place(Batch::all_or_none(changes)).await?;

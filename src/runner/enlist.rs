@@ -1,7 +1,7 @@
 //! Accepts inside a transaction of the caller's own: its tables and our rows
 //! become durable together, or neither does.
 
-use crate::decide::{Batch, Change, Insert, Outcome};
+use crate::decide::{Batch, Change, Insert, KeyClaim, Outcome};
 use crate::lifecycle::{AnyLifecycle, LifecycleId};
 use crate::store::StoreError;
 use crate::strategy::Job;
@@ -121,8 +121,12 @@ impl Runner {
     /// As [`Runner::accept_deploy`]; what is placed is looked at again when the
     /// batch is enlisted.
     pub async fn prepare_deploy(&self, request: DeployRequest) -> Result<Prepared, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.prepared_before(claim.as_ref()).await? {
+            return Ok(repeated);
+        }
         let wanted = self.wanted_by_deploy(&request).await?;
-        self.prepare(wanted, &request.terms, request.claim())
+        self.prepare(wanted, &request.terms, claim)
     }
 
     /// Prepares a mutate; see [`Runner::prepare_deploy`].
@@ -130,8 +134,12 @@ impl Runner {
     /// # Errors
     /// As [`Runner::accept_mutate`].
     pub async fn prepare_mutate(&self, request: MutateRequest) -> Result<Prepared, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.prepared_before(claim.as_ref()).await? {
+            return Ok(repeated);
+        }
         let wanted = self.wanted_by_mutate(&request).await?;
-        self.prepare(wanted, &request.terms, request.claim())
+        self.prepare(wanted, &request.terms, claim)
     }
 
     /// Prepares a teardown; see [`Runner::prepare_deploy`].
@@ -139,15 +147,26 @@ impl Runner {
     /// # Errors
     /// As [`Runner::accept_teardown`].
     pub async fn prepare_teardown(&self, request: TeardownRequest) -> Result<Prepared, AcceptError> {
+        let claim = request.claim();
+        if let Some(repeated) = self.prepared_before(claim.as_ref()).await? {
+            return Ok(repeated);
+        }
         let wanted = self.wanted_by_teardown(&request).await?;
-        self.prepare(wanted, &request.terms, request.claim())
+        self.prepare(wanted, &request.terms, claim)
+    }
+
+    /// A request whose key is known is told its first rows when its batch is
+    /// enlisted: what it asks for may be done by now, and would be refused.
+    async fn prepared_before(&self, claim: Option<&KeyClaim>) -> Result<Option<Prepared>, AcceptError> {
+        let repeated = self.repeated(claim.cloned()).await?.is_some();
+        Ok(repeated.then(|| Prepared { batch: Batch::all_or_none(Vec::new()).with_key(claim.cloned()) }))
     }
 
     fn prepare(
         &self,
         wanted: Vec<Wanted>,
         terms: &Terms,
-        claim: Option<crate::decide::KeyClaim>,
+        claim: Option<KeyClaim>,
     ) -> Result<Prepared, AcceptError> {
         if self.shared.context.active.is_closing() {
             return Err(AcceptError::ShuttingDown);

@@ -103,7 +103,11 @@ async fn message(
             let home = Home::Host(host.clone());
             let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
             let told = placements.iter().filter_map(Placement::as_told).filter(|placed| placed.home == home);
-            let told: Vec<_> = told.collect();
+            let mut told: Vec<_> = told.collect();
+            // Those of this call come first: theirs is the network, should it
+            // change.
+            let own: BTreeSet<&DeckyName> = started.deckies().collect();
+            told.sort_by_key(|placed| !own.contains(&placed.config.name));
             let here: BTreeSet<&DeckyName> = told.iter().map(|placed| &placed.config.name).collect();
             if !started.deckies().all(|decky| here.contains(decky)) {
                 return Err(lost());

@@ -1,7 +1,7 @@
 //! Whether what a request took down is really out of the way of what it is to
 //! bring up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending};
 use crate::placement::{Aim, Placed, Placement, Placements};
@@ -21,10 +21,23 @@ pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Ve
         }
     };
     // Those that come up together may change their addresses among themselves.
-    let together: BTreeSet<DeckyName> = rows.iter().map(|row| row.decky().clone()).collect();
+    // One that doesn't come up keeps its own, which may stand in another's way.
+    let mut together: BTreeSet<DeckyName> = rows.iter().map(|row| row.decky().clone()).collect();
+    let mut stopped: BTreeMap<DeckyName, String> = BTreeMap::new();
+    loop {
+        let waiting = rows.iter().filter(|row| together.contains(row.decky()));
+        let more: BTreeMap<DeckyName, String> = waiting
+            .filter_map(|row| Some((row.decky().clone(), in_the_way(row, &placements, &together)?)))
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        together.retain(|decky| !more.contains_key(decky));
+        stopped.extend(more);
+    }
     let mut clear = Vec::new();
     for row in rows {
-        match in_the_way(&row, &placements, &together) {
+        match stopped.remove(row.decky()) {
             None => clear.push(row),
             Some(why) => {
                 let failure = Failure::new(FailureKind::Clash, &why);

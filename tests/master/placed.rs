@@ -725,3 +725,40 @@ fn a_move_taken_up_again_waits_for_nobody_and_does_not_run_twice() {
     assert!(restarted.agents.calls().is_empty());
     drop(run);
 }
+
+/// One that doesn't come up keeps its address, and who was to have that doesn't
+/// come up either.
+#[test]
+fn a_move_that_fails_gives_its_address_to_nobody() {
+    let world = World::new();
+    world.up(fleet(&["w1"]));
+    world.agents.script(&host("w1"), [AgentScript::Fail(AgentError::Unreachable { reason: "gone".into() })]);
+    let hosts = ["w2", "w2", "w2"];
+    let request = DeployRequest::new(changed(
+        &hosts,
+        &[("/deckies/0/ip", "192.0.2.20".into()), ("/deckies/1/ip", "192.0.2.10".into())],
+    ));
+    let (first, ids) = world.request(request.relocate(true));
+    assert!(world.told(&first)[0].starts_with("Unreachable"), "{:?}", world.told(&first));
+    let told = world.told(&ids);
+    assert!(told[0].starts_with("Clash: it was not taken down on w1"), "{told:?}");
+    assert!(told[1].starts_with("Clash: 192.0.2.10 is still a's"), "{told:?}");
+    assert_eq!(told[2], "running");
+    let shards = world.shards("w2");
+    assert_eq!(shards[0].keys().collect::<Vec<_>>(), ["c"]);
+}
+
+/// The network of a shard is that of the rows that are sent, whichever decky of
+/// the host comes first by name.
+#[test]
+fn a_shard_has_the_network_of_its_own_rows() {
+    let world = World::new();
+    world.up(fleet(&["w1", "w1"]));
+    let request = DeployRequest::new(changed(&["w1", "w1"], &[("/gateway", "192.0.2.254".into())]));
+    let accepted = block_on(world.runner.accept_deploy(request)).unwrap();
+    block_on(world.runner.cancel(accepted.ids()[&name("a")])).unwrap();
+    world.drive(accepted.run());
+    let calls = world.agents.calls();
+    let Some(AgentCall::Deploy(_, call)) = calls.last() else { panic!("{calls:?}") };
+    assert_eq!(call.config.gateway.to_string(), "192.0.2.254");
+}

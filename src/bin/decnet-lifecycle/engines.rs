@@ -98,6 +98,9 @@ impl Chosen {
             }
             (EngineChoice::Auto, _) => usable(home, compose, fleet).await?,
         };
+        if placed == Some(EngineChoice::Compose) && chosen.is_some() {
+            same_project(home, compose)?;
+        }
         Ok(match chosen {
             Some((engine, kept)) => (Self::Compose(engine), Some(kept)),
             None => (Self::Process(home.process_engine()), None),
@@ -158,7 +161,7 @@ impl Chosen {
     pub async fn all_places(home: &Home) -> Result<Vec<Place>, Complaint> {
         let mut places = Vec::new();
         for home in std::iter::once(home).chain(home.of_workers().iter()) {
-            let store = crate::placed::store_to_look_at(home)?;
+            let store = crate::placed::store_to_look_at(home).await?;
             places.extend(Self::for_placed(home, &*store).await?.places(home, &*store).await?);
         }
         Ok(places)
@@ -227,14 +230,30 @@ pub fn catalogue(home: &Home, asked: &Compose) -> Result<Catalogue, Complaint> {
     read_catalogue(&asked_and_kept(home, asked)?)
 }
 
-fn asked_and_kept(home: &Home, asked: &Compose) -> Result<Kept, Complaint> {
+/// Refuses another project while containers of one are placed: containers are
+/// found by their project, and those of the other would be no longer.
+fn same_project(home: &Home, asked: &Compose) -> Result<(), Complaint> {
+    let kept = read_kept(home)?.settings.project;
+    match asked.project.as_ref().filter(|asked| **asked != kept) {
+        None => Ok(()),
+        Some(asked) => Err(Complaint(format!(
+            "what is deployed here are containers of the project {kept}, not of {asked}; take them down first (`teardown`), or name another --data"
+        ))),
+    }
+}
+
+fn read_kept(home: &Home) -> Result<Kept, Complaint> {
     let path = home.compose_dir().join("settings.json");
-    let mut kept: Kept = match fs::read(&path) {
+    match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| Complaint(format!("{}: {error}; mend or remove it", path.display())))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept::default(),
-        Err(error) => return Err(Complaint(format!("{}: {error}", path.display()))),
-    };
+            .map_err(|error| Complaint(format!("{}: {error}; mend or remove it", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Kept::default()),
+        Err(error) => Err(Complaint(format!("{}: {error}", path.display()))),
+    }
+}
+
+fn asked_and_kept(home: &Home, asked: &Compose) -> Result<Kept, Complaint> {
+    let mut kept = read_kept(home)?;
     let settings = &mut kept.settings;
     let absolute = |path: &Path| std::path::absolute(path);
     if let Some(project) = &asked.project {

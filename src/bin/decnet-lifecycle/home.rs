@@ -81,6 +81,11 @@ impl Home {
         self.dir.join("serve.json")
     }
 
+    /// Whether this is the master's, and not a worker's.
+    pub const fn is_masters(&self) -> bool {
+        self.worker.is_none()
+    }
+
     /// What a worker's master has heard.
     pub fn settled_path(&self) -> PathBuf {
         self.dir.join("settled.json")
@@ -117,6 +122,19 @@ impl Home {
 
     pub fn decoys_dir(&self) -> PathBuf {
         self.dir.join("decoys")
+    }
+
+    /// Takes over what the first version left, if it did, for who only looks:
+    /// the first that comes does it, as for a store of an earlier schema.
+    /// Whoever holds the store has done it.
+    pub async fn take_over_earlier(&self) -> Result<(), Complaint> {
+        if !self.fleet_state_path().exists() {
+            return Ok(());
+        }
+        match RedbStore::open(self.store_path()) {
+            Err(OpenError::InUse { .. }) => Ok(()),
+            opened => crate::legacy::take_over(self, &opened?, &self.master()?).await,
+        }
     }
 
     /// The store, to be read beside whoever writes it.

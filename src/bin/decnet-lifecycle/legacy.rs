@@ -1,6 +1,6 @@
 //! Takes the state file of the first version over into the store.
 
-use decnet_lifecycle::placement::Placed;
+use decnet_lifecycle::placement::{Home as Machine, Placed};
 use decnet_lifecycle::{
     Batch, Change, DeployedFleet, EngineName, MasterName, Outcome, Placement, Refusal, Store,
 };
@@ -35,7 +35,15 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
         .deckies
         .iter()
         .flat_map(|fleet| fleet.deckies.iter().map(move |config| (fleet, config)))
-        .map(|(fleet, config)| Placement::taken_over(Placed::new(fleet, config, master, Some(&engine))))
+        .map(|(fleet, config)| {
+            let mut placed = Placed::new(fleet, config, master, Some(&engine));
+            // A unihost deploy after one to a swarm left all of the merged file
+            // unihost. A worker's own file is so rightly.
+            if let Some(host) = config.host_uuid.clone().filter(|_| home.is_masters()) {
+                (placed.home, placed.engine) = (Machine::Host(host), None);
+            }
+            Placement::taken_over(placed)
+        })
         .collect();
     let names: Vec<_> = placements.iter().map(|placement| placement.decky.clone()).collect();
     let changes = placements.into_iter().map(|placement| Change::Place(Box::new(placement))).collect();

@@ -157,7 +157,9 @@ pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done,
     let chosen = Chosen::for_placed(home, &*store).await?;
     let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
     if args.forget {
-        for placement in runner.forget(&args.deckies.into_iter().collect()).await? {
+        let gone = runner.forget(&args.deckies.into_iter().collect()).await;
+        finish_earlier(recovered).await;
+        for placement in gone? {
             let one = forgotten(&placement);
             out.say(|| one.clone(), || forgotten_words(&one));
         }
@@ -278,6 +280,13 @@ async fn master(
     Ok((runner, recovered.accepted))
 }
 
+/// Does what an earlier master had accepted, whatever becomes of what is asked
+/// now: it was said that it is taken up again.
+async fn finish_earlier(again: Vec<Accepted>) {
+    let mut again: FuturesUnordered<_> = again.into_iter().map(Accepted::run).collect();
+    while again.next().await.is_some() {}
+}
+
 /// Runs accepted rows to their end, printing each change as it is committed.
 async fn drive(
     home: &Home,
@@ -288,7 +297,13 @@ async fn drive(
     again: Vec<Accepted>,
     accepted: Result<Accepted, AcceptError>,
 ) -> Result<Done, Complaint> {
-    let accepted = accepted?;
+    let accepted = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            finish_earlier(again).await;
+            return Err(error.into());
+        }
+    };
     let ids: Vec<LifecycleId> = accepted.all_ids().collect();
     if accepted.is_repeat() {
         crate::output::aside("note: this request was accepted before under its key; these are its rows");
@@ -296,10 +311,8 @@ async fn drive(
     let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
     let interrupted = interrupts()?;
-    let earlier: FuturesUnordered<_> = again.into_iter().map(Accepted::run).collect();
-    let earlier = earlier.collect::<Vec<()>>();
     let work = async {
-        smol::future::zip(earlier, accepted.run()).await;
+        smol::future::zip(finish_earlier(again), accepted.run()).await;
     };
     let stopper = async {
         while !interrupted.load(Ordering::SeqCst) {

@@ -29,7 +29,8 @@ pub fn looking(home: &Home, chosen: &Chosen, store: Arc<dyn Store>) -> Result<Ru
 }
 
 /// The store to look at; an empty one where none has been made.
-pub fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
+pub async fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
+    home.take_over_earlier().await?;
     match home.open_reader() {
         Ok(reader) => Ok(reader),
         Err(OpenError::Missing { .. }) => Ok(Arc::new(MemoryStore::new())),
@@ -45,7 +46,7 @@ pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done,
         return Ok(tell_answer(out, &master.post(&path, None, fleet.to_json()).await?));
     }
     for_this_machine(&args, &fleet)?;
-    let store = store_to_look_at(home)?;
+    let store = store_to_look_at(home).await?;
     let chosen = Chosen::for_plan(home, &*store, args.engine, &args.compose, &fleet).await?;
     let runner = looking(home, &chosen, store)?;
     let plan = runner.plan(&deploy_request(&args, fleet)).await?;
@@ -91,7 +92,7 @@ pub async fn ps(home: &Home, out: &Output, deckies: &[DeckyName]) -> Result<Done
             answer.get("deckies").and_then(Value::as_array).cloned().unwrap_or_default()
         }
         None => {
-            let store = store_to_look_at(home)?;
+            let store = store_to_look_at(home).await?;
             let chosen = Chosen::for_placed(home, &*store).await?;
             let runner = looking(home, &chosen, store)?;
             let now = SystemClock::new().now();

@@ -4,28 +4,38 @@ use std::collections::BTreeMap;
 
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 
-use crate::decide::{Batch, Decision, KeyEntry, Needs, Outcome, Seen, decide};
+use crate::decide::{Batch, Change, Decision, KeyEntry, Needs, Outcome, Seen, decide};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::placement::Placement;
+use crate::placement::{Aim, Placement};
 use crate::store::StoreError;
 
 use super::events::seal_event;
 use super::forms::{seal_placement, seal_row, unseal_placement, unseal_row};
 use super::tables::{
-    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_HEAD, OPEN, PLACEMENTS, ROWS, head, seal,
-    unreadable, unseal,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_HEAD, META_PLACINGS, OPEN, PLACEMENTS, ROWS,
+    head, seal, unreadable, unseal,
 };
 
 /// What the writer knows of the file without reading: all open rows and all
 /// placements. It is the only writer; where a program that shares the file has
-/// written past it, the head tells, and all is read anew.
+/// written past it, the mark tells, and all is read anew.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     seen: Seen,
-    /// The newest revision that it knows of; none if nothing has been read.
-    head: Option<Revision>,
-    /// Deckies of which a row or the placement can't be read.
+    /// The mark that it was read at; none if nothing has been read.
+    mark: Option<Mark>,
+    /// Deckies of which an open row can't be read.
     damaged: BTreeMap<String, StoreError>,
+    /// Deckies whose placement can't be read.
+    unplaced: BTreeMap<String, StoreError>,
+}
+
+/// What is raised whenever rows or placements change: placements may change
+/// without any row, and then have no revision of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    head: Revision,
+    placings: u64,
 }
 
 impl Known {
@@ -76,13 +86,16 @@ pub(super) fn apply_in(
     let mut meta = txn.open_table(META).map_err(not_begun)?;
     let mut placements = txn.open_table(PLACEMENTS).map_err(not_begun)?;
     let now = head(&meta)?;
-    if known.head != Some(now) {
+    let mut placings = meta.get(META_PLACINGS).map_err(unreadable)?.map_or(0, |count| count.value());
+    let mark = Mark { head: now, placings };
+    if known.mark != Some(mark) {
         known.forget();
         read_all(known, &rows, &open, &placements)?;
-        known.head = Some(now);
+        known.mark = Some(mark);
     }
     let needs = Needs::of(batches);
     look_up(known, &needs, &rows, &keys)?;
+    can_place(known, batches)?;
     let decision = match decide(now, batches, &mut known.seen) {
         Ok(decision) => decision,
         Err(error) => {
@@ -90,18 +103,29 @@ pub(super) fn apply_in(
             return Err(error.into());
         }
     };
-    let wrote = !decision.is_empty();
+    let unreadable_gone = unreadable_forgotten(known, batches, &decision);
+    let wrote = !decision.is_empty() || !unreadable_gone.is_empty();
     if wrote {
         for (key, entry) in &decision.keys {
             let entry = seal(Kind::Key, key.as_str().as_bytes(), entry)?;
             keys.insert(key.as_str(), entry.as_slice()).map_err(not_written)?;
         }
         meta.insert(META_HEAD, decision.head.get()).map_err(not_written)?;
+        if !decision.placements.is_empty() || !unreadable_gone.is_empty() {
+            placings = placings.wrapping_add(1);
+            meta.insert(META_PLACINGS, placings).map_err(not_written)?;
+        }
         write_rows(txn, &decision, &mut rows, &mut open)?;
         write_placements(txn, &decision, &mut placements)?;
+        for decky in unreadable_gone {
+            placements.remove(decky.as_str()).map_err(not_written)?;
+            let mut by_home = txn.open_table(BY_HOME).map_err(not_begun)?;
+            by_home.retain(|(_, name), ()| name != decky).map_err(not_written)?;
+            known.unplaced.remove(&decky);
+        }
     }
     known.seen.keep_open_only();
-    known.head = Some(decision.head);
+    known.mark = Some(Mark { head: decision.head, placings });
     Ok(Applied { outcomes: decision.outcomes, wrote })
 }
 
@@ -135,7 +159,7 @@ fn read_all(
         let (decky, bytes) = entry.map_err(unreadable)?;
         match unseal_placement(decky.value(), bytes.value()) {
             Ok(placement) => known.seen.placement(placement),
-            Err(error) => drop(known.damaged.insert(decky.value().to_owned(), error)),
+            Err(error) => drop(known.unplaced.insert(decky.value().to_owned(), error)),
         }
     }
     Ok(())
@@ -167,6 +191,43 @@ fn look_up(
         }
     }
     Ok(())
+}
+
+/// Nothing new is made of a decky whose placement can't be read, nor of one
+/// beside it that might want its address. Its rows may end, and it may be
+/// forgotten.
+fn can_place(known: &Known, batches: &[Batch]) -> Result<(), StoreError> {
+    let Some(error) = known.unplaced.values().next() else { return Ok(()) };
+    for change in batches.iter().flat_map(|batch| &batch.changes) {
+        let own = match change {
+            Change::Insert(insert) => known.unplaced.get(insert.record.decky.as_str()),
+            Change::Place(placement) => known.unplaced.get(placement.decky.as_str()),
+            Change::Step(_) | Change::Annotate(_) | Change::Forget(_) => None,
+        };
+        let takes_an_address = match change {
+            Change::Insert(insert) => matches!(insert.aim, Some(Aim::Up(_))),
+            Change::Place(_) => true,
+            Change::Step(_) | Change::Annotate(_) | Change::Forget(_) => false,
+        };
+        if let Some(error) = own.or_else(|| takes_an_address.then_some(error)) {
+            return Err(error.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Deckies that were forgotten, and whose placement can't be read: what is to
+/// be removed of them is not known to the decision.
+fn unreadable_forgotten(known: &Known, batches: &[Batch], decision: &Decision) -> Vec<String> {
+    let asked = batches.iter().zip(&decision.outcomes).flat_map(|(batch, outcomes)| {
+        batch.changes.iter().zip(outcomes).filter(|(_, outcome)| matches!(outcome, Outcome::Placed(_)))
+    });
+    asked
+        .filter_map(|(change, _)| match change {
+            Change::Forget(decky) if known.unplaced.contains_key(decky.as_str()) => Some(decky.to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn write_rows(

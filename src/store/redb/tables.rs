@@ -36,6 +36,8 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("de
 
 pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_HEAD: &str = "head";
+/// How often placements were written; not there before the first time.
+pub(super) const META_PLACINGS: &str = "placings";
 pub(super) const META_OLDEST: &str = "oldest";
 
 /// The form of the values of schema 2.
