@@ -14,8 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let store = Arc::new(RedbStore::open(dir.path().join("lifecycle.redb"))?);
         // A real master gives its own engine here.
-        let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build()?;
-        for again in runner.recover().await?.accepted {
+        let engine = Arc::new(FakeEngine::new());
+        let (runner, recovered) = Runner::builder(store, engine).build()?.recover().await?;
+        for again in recovered.accepted {
             tokio::spawn(again.run());
         }
         let keeper = runner.clone();

@@ -27,8 +27,8 @@ fn main() -> ExitCode {
 async fn deploy(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let store = Arc::new(RedbStore::open(dir.join("lifecycle.redb"))?);
     let engine = Arc::new(ProcessEngine::new(dir.join("decoys")));
-    let runner = Runner::builder(store, engine).build()?;
-    for again in runner.recover().await?.accepted {
+    let (runner, recovered) = Runner::builder(store, engine).build()?.recover().await?;
+    for again in recovered.accepted {
         smol::spawn(again.run()).detach(); // what an earlier start accepted and did not begin
     }
 

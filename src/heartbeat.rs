@@ -9,8 +9,8 @@ use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Leaves, Lifecycle, LifecycleId, Phase, Record,
     Running, Status,
 };
+use crate::master::{self, Master};
 use crate::store::{Query, StoreError};
-use crate::strategy::{self, Context};
 
 /// How far a worker's clock may be off before its claim counts as earlier
 /// than the dispatch.
@@ -22,52 +22,52 @@ const EARLIER_ROWS: usize = 32;
 const EARLIER_PAGES: usize = 8;
 
 /// Takes a beat: its deltas, which rows it knows, what runs there.
-pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
+pub(crate) async fn take(master: &Master, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
     if !beat.known_rows.are_named() {
-        context.heard.names_no_rows(host);
+        master.swarm.heard.names_no_rows(host);
     }
     let deltas: Vec<Delta> = beat.deltas.iter().flatten().cloned().collect();
-    let mut judged = apply(context, host, &deltas).await?.into_iter();
+    let mut judged = apply(master, host, &deltas).await?.into_iter();
     let verdicts = beat.deltas.iter().map(|delta| match delta {
         Some(_) => judged.next().unwrap_or(Verdict::Malformed),
         None => Verdict::Malformed,
     });
     let verdicts = verdicts.collect();
-    let (now, grace) = (context.clock.monotonic(), context.deadlines.unknown);
-    let lost = context.heard.says(host, &beat.known_rows, &beat.status.runtime, now, grace);
-    fail_lost(context, host, &lost).await?;
-    Ok(BeatAnswer { verdicts, cancel: context.heard.to_stop(host) })
+    let (now, grace) = (master.time.clock.monotonic(), master.time.deadlines.unknown);
+    let lost = master.swarm.heard.says(host, &beat.known_rows, &beat.status.runtime, now, grace);
+    fail_lost(master, host, &lost).await?;
+    Ok(BeatAnswer { verdicts, cancel: master.swarm.heard.to_stop(host) })
 }
 
 /// Fails those of the rows that are still open: their worker, which should
 /// know them, does not.
-async fn fail_lost(context: &Context, host: &HostId, lost: &[LifecycleId]) -> Result<(), StoreError> {
+async fn fail_lost(master: &Master, host: &HostId, lost: &[LifecycleId]) -> Result<(), StoreError> {
     if lost.is_empty() {
         return Ok(());
     }
     let text = format!(
         "the worker of host {host} does not know of it; did it lose its files, or never get it? ask again"
     );
-    strategy::fail_open(context, lost, &Failure::new(FailureKind::WorkerLost, &text)).await;
+    master::fail_open(master, lost, &Failure::new(FailureKind::WorkerLost, &text)).await;
     Ok(())
 }
 
 /// Takes one beat's deltas: all that count end in one commit.
 pub(crate) async fn apply(
-    context: &Context,
+    master: &Master,
     host: &HostId,
     deltas: &[Delta],
 ) -> Result<Vec<Verdict>, StoreError> {
-    context.heard.note(host, context.clock.monotonic());
-    let most = context.limits.deltas.max(Beat::MAX_DELTAS).min(deltas.len());
+    master.swarm.heard.note(host, master.time.clock.monotonic());
+    let most = master.swarm.limits.deltas.max(Beat::MAX_DELTAS).min(deltas.len());
     let taken = deltas.get(..most).unwrap_or_default();
-    let mut found = Found::read(context, host, taken).await?;
+    let mut found = Found::read(master, host, taken).await?;
     let mut verdicts = vec![Verdict::Malformed; deltas.len()];
     let mut places = Vec::new();
     let mut ends = Vec::new();
-    let at = context.clock.now();
+    let at = master.time.clock.now();
     for ((place, verdict), delta) in verdicts.iter_mut().enumerate().zip(taken) {
-        match found.judge(context, host, delta).await? {
+        match found.judge(master, host, delta).await? {
             Judged::Says(word) => *verdict = word,
             Judged::Ends(row) => {
                 let step = match &delta.report {
@@ -86,7 +86,7 @@ pub(crate) async fn apply(
         }
     }
     let mut failed = None;
-    for (place, answer) in places.into_iter().zip(context.journal.commit_intents(ends).await) {
+    for (place, answer) in places.into_iter().zip(master.journal.commit_intents(ends).await) {
         let word = match answer {
             Ok(_) => Verdict::Applied,
             Err(CommitError::Conflict { .. }) => Verdict::AlreadyClosed,
@@ -131,8 +131,8 @@ struct Found {
 }
 
 impl Found {
-    async fn read(context: &Context, host: &HostId, deltas: &[Delta]) -> Result<Self, StoreError> {
-        let store = context.journal.store();
+    async fn read(master: &Master, host: &HostId, deltas: &[Delta]) -> Result<Self, StoreError> {
+        let store = master.journal.store();
         let ids: Vec<LifecycleId> = deltas.iter().filter_map(|delta| delta.lifecycle_id).collect();
         let mut found = Self { by_id: BTreeMap::new(), open_of: BTreeMap::new() };
         for record in store.read(&ids).await? {
@@ -150,7 +150,7 @@ impl Found {
         Ok(found)
     }
 
-    async fn judge(&mut self, context: &Context, host: &HostId, delta: &Delta) -> Result<Judged, StoreError> {
+    async fn judge(&mut self, master: &Master, host: &HostId, delta: &Delta) -> Result<Judged, StoreError> {
         let named = match delta.lifecycle_id {
             Some(id) => self.by_id.get(&id),
             None => {
@@ -169,12 +169,12 @@ impl Found {
         };
         let refused = refused(&record, host, delta);
         if delta.lifecycle_id.is_some() && !matches!(refused, Some(Verdict::WrongHost | Verdict::Malformed)) {
-            context.heard.names_rows(host);
+            master.swarm.heard.names_rows(host);
         }
         if let Some(word) = refused {
             return Ok(Judged::Says(word));
         }
-        if delta.lifecycle_id.is_none() && self.may_be_late(context, &record, delta).await? {
+        if delta.lifecycle_id.is_none() && self.may_be_late(master, &record, delta).await? {
             return Ok(Judged::Says(Verdict::Stale));
         }
         if delta.report == Reported::Running {
@@ -198,14 +198,14 @@ impl Found {
     /// lies before this row's dispatch, or there is an earlier row of the same
     /// decky, operation and host that ended not long ago, without the worker's
     /// word or by this very delta, which then was sent again.
-    async fn may_be_late(&self, context: &Context, row: &Record, delta: &Delta) -> Result<bool, StoreError> {
+    async fn may_be_late(&self, master: &Master, row: &Record, delta: &Delta) -> Result<bool, StoreError> {
         let since = row.running_since().unwrap_or(row.created_at);
         if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
             return Ok(true);
         }
         // A step of the wall clock makes no row older than it is.
-        let now = context.due_time();
-        let patience = context.deadlines.remote_run();
+        let now = master.time.due_time();
+        let patience = master.time.deadlines.remote_run();
         let is_of_the_same = |old: &Record| old.operation == row.operation && old.host == row.host;
         let may_speak = |old: &Record| {
             old.id != row.id
@@ -220,11 +220,11 @@ impl Found {
                 && !is_newer(delta, old)
         };
         // A row that is older than this has ended longer ago than it may take.
-        let horizon = context.deadlines.queue.saturating_add(patience.saturating_mul(2));
+        let horizon = master.time.deadlines.queue.saturating_add(patience.saturating_mul(2));
         let mut after = None;
         for _ in 0..EARLIER_PAGES {
             let query = Query::new().decky(row.decky.clone()).limit(EARLIER_ROWS).after(after);
-            let page = context.journal.store().query(&query).await?;
+            let page = master.journal.store().query(&query).await?;
             if page.records.iter().any(may_speak) {
                 return Ok(true);
             }

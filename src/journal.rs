@@ -82,6 +82,27 @@ pub enum CommitError<S: State> {
     },
 }
 
+impl<S: State> CommitError<S> {
+    /// Whether the row may still be as it was.
+    pub(crate) fn leaves_open(self) -> bool {
+        match self {
+            // The row is read anew for the next try.
+            Self::NotCommitted { lifecycle, .. } => {
+                lifecycle.into_record();
+                true
+            }
+            Self::Unknown { .. } => true,
+            Self::Conflict { current } => current.is_open(),
+            Self::Missing { .. } => false,
+        }
+    }
+
+    /// Somebody else ended the row first, which is as good.
+    pub(crate) fn say(&self) {
+        log::debug!(target: "decnet_lifecycle::strategy", error:% = self; "a row had ended already");
+    }
+}
+
 /// Numbers since the journal was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct JournalCounts {

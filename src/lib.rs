@@ -26,8 +26,8 @@
 //!
 //! # futures_lite::future::block_on(async {
 //! let fleet = FleetConfig::from_json(include_bytes!("../examples/fleet.json"))?;
-//! let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(MyEngine::new())).build()?;
-//! runner.recover().await?;
+//! let (store, engine) = (Arc::new(MemoryStore::new()), Arc::new(MyEngine::new()));
+//! let (runner, _) = Runner::builder(store, engine).build()?.recover().await?;
 //!
 //! let accepted = runner.accept_deploy(DeployRequest::new(fleet)).await?;
 //! let ids: Vec<_> = accepted.ids().values().copied().collect(); // answer 202 with these
@@ -83,11 +83,12 @@ mod fleet;
 mod heartbeat;
 mod journal;
 mod lifecycle;
+mod master;
 pub mod placement;
 mod private_file;
 mod runner;
 pub mod store;
-mod strategy;
+pub mod strategy;
 mod sweep;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -115,7 +116,7 @@ pub use decide::{
 pub use engine::compose;
 #[cfg(feature = "process")]
 pub use engine::process;
-pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Work};
+pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Turns, Work};
 pub use fleet::{
     Archetype, DeckyConfig, DeckyRuntime, DeployedFleet, Distro, FleetConfig, FleetError, HostNetwork,
     IniFleet, IniSettings, Mode, Problem, Problems, SalvagedState, Shards,
@@ -127,14 +128,15 @@ pub use lifecycle::{
     Record, RequestKey, Revision, Running, Secrets, ServiceName, State, Status, Succeeded, Timestamp,
     Transition, text,
 };
+pub use master::{Deadlines, Limits};
 pub use placement::{Clash, Home, Placement, Plan, Standing};
 /// The database of [`RedbStore`], for whoever shares a file with it.
 #[cfg(feature = "redb")]
 pub use redb;
 pub use runner::{
     AcceptError, Accepted, BuildError, Cancelled, Counters, DeckyStatus, DeployRequest, Enlisted,
-    Explanation, Health, HistoryStep, MutateRequest, Prepared, Recovered, Runner, RunnerBuilder, Seen,
-    StartError, TeardownRequest, Watch, history,
+    Explanation, Health, HistoryStep, MutateRequest, Prepared, RecoverError, Recovered, Runner,
+    RunnerBuilder, Seen, StartError, TeardownRequest, Unrecovered, Watch, history,
 };
 pub use store::{
     Cursor, Entry, Feed, MemoryStore, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query,
@@ -142,7 +144,6 @@ pub use store::{
 };
 #[cfg(feature = "redb")]
 pub use store::{OpenError, RedbReader, RedbStore};
-pub use strategy::{Deadlines, Limits};
 pub use sweep::Swept;
 
 /// The README's example, compiled.

@@ -7,9 +7,9 @@ use crate::journal::CommitError;
 use crate::lifecycle::{
     AnyLifecycle, Failure, FailureKind, HostId, LifecycleId, Owner, Record, Revision, Status,
 };
+use crate::master::Master;
 use crate::placement::Placements;
 use crate::store::{Cursor, PlacementQuery, Query, StoreError};
-use crate::strategy::Context;
 
 /// How often more a row is looked for whose insert may still be under way.
 const LOOKS: u8 = 3;
@@ -33,12 +33,12 @@ pub struct Swept {
 /// Fails what is due: rows past their deadline, rows whose future was
 /// dropped, running rows of hosts that fell silent. Costs as much as there
 /// is due.
-pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
-    stop_what_was_asked(context).await?;
-    let mut swept = past_deadline(context).await?;
-    of_the_future(context, &mut swept).await?;
-    dropped(context, &mut swept).await?;
-    silent(context, &mut swept).await?;
+pub(crate) async fn sweep(master: &Master) -> Result<Swept, StoreError> {
+    stop_what_was_asked(master).await?;
+    let mut swept = past_deadline(master).await?;
+    of_the_future(master, &mut swept).await?;
+    dropped(master, &mut swept).await?;
+    silent(master, &mut swept).await?;
     if swept.failed + swept.left > 0 {
         log::warn!(
             target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
@@ -49,11 +49,11 @@ pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
 
 /// Raises the tokens of driven rows that were asked to stop: whoever asked may
 /// have been dropped between the durable intent and the token.
-async fn stop_what_was_asked(context: &Context) -> Result<(), StoreError> {
-    for ids in context.active.driven().chunks(Query::MAX_LIMIT) {
-        for row in context.journal.store().read(ids).await? {
+async fn stop_what_was_asked(master: &Master) -> Result<(), StoreError> {
+    for ids in master.active.driven().chunks(Query::MAX_LIMIT) {
+        for row in master.journal.store().read(ids).await? {
             if row.cancel_requested_at.is_some() {
-                context.active.cancel(row.id);
+                master.active.cancel(row.id);
             }
         }
     }
@@ -63,16 +63,16 @@ async fn stop_what_was_asked(context: &Context) -> Result<(), StoreError> {
 /// Fails rows that were made before the wall clock stepped back, once as much
 /// time as they had has gone by: by the wall clock alone they would stay open
 /// for as long as the step was.
-async fn of_the_future(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
-    if context.has_stepped_back() {
-        look_ahead(context).await?;
+async fn of_the_future(master: &Master, swept: &mut Swept) -> Result<(), StoreError> {
+    if master.time.has_stepped_back() {
+        look_ahead(master).await?;
     }
-    let due: BTreeMap<LifecycleId, Revision> = context.ahead_and_due().into_iter().collect();
+    let due: BTreeMap<LifecycleId, Revision> = master.time.ahead_and_due().into_iter().collect();
     if due.is_empty() {
         return Ok(());
     }
     let ids: Vec<LifecycleId> = due.keys().copied().collect();
-    let mut rows = context.journal.store().read(&ids).await?;
+    let mut rows = master.journal.store().read(&ids).await?;
     rows.retain(|row| row.is_open() && due.get(&row.id) == Some(&row.revision));
     let why = |row: &Record| {
         let deadline = row.deadline().unwrap_or(row.updated_at);
@@ -81,37 +81,37 @@ async fn of_the_future(context: &Context, swept: &mut Swept) -> Result<(), Store
         );
         Failure::new(FailureKind::Deadline, &text)
     };
-    let done = fail_some(context, rows, why).await;
+    let done = fail_some(master, rows, why).await;
     swept.failed += done.failed;
     swept.left += done.left;
     Ok(())
 }
 
 /// Notes the open rows that last changed in what is now the future.
-async fn look_ahead(context: &Context) -> Result<(), StoreError> {
+async fn look_ahead(master: &Master) -> Result<(), StoreError> {
     let mut after: Option<Cursor> = None;
     loop {
         let page = Query::new().open().limit(Query::MAX_LIMIT).after(after);
-        let page = context.journal.store().query(&page).await?;
+        let page = master.journal.store().query(&page).await?;
         for row in &page.records {
-            context.note_ahead(row);
+            master.time.note_ahead(row);
         }
         after = page.next;
         if after.is_none() {
-            context.looked_ahead();
+            master.time.looked_ahead();
             return Ok(());
         }
     }
 }
 
-async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
-    let due = context.due_time();
+async fn past_deadline(master: &Master) -> Result<Swept, StoreError> {
+    let due = master.time.due_time();
     let why = |row: &Record| {
         let deadline = row.deadline().unwrap_or(row.updated_at);
         let text = match (row.status(), &row.host) {
             (Status::Pending, _) => format!("nobody started it by {deadline}"),
             (_, Some(host)) => {
-                let runtime = context.heard.runtime(host, &row.decky);
+                let runtime = master.swarm.heard.runtime(host, &row.decky);
                 let said = runtime.map(|runtime| format!("; its last beat says of the decky: {runtime}"));
                 format!("host {host} did not say how it ended by {deadline}{}", said.unwrap_or_default())
             }
@@ -119,20 +119,20 @@ async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
         };
         Failure::new(FailureKind::Deadline, &text)
     };
-    fail_all(context, &Query::new().due_by(due), |_| true, why).await
+    fail_all(master, &Query::new().due_by(due), |_| true, why).await
 }
 
 /// Fails rows whose future was dropped before its end, unless a worker has
 /// the work.
-async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
+async fn dropped(master: &Master, swept: &mut Swept) -> Result<(), StoreError> {
     // Held until all is done: a sweep that is itself dropped, or can't read,
     // puts them back.
-    let mut dropped = context.active.take_dropped();
+    let mut dropped = master.active.take_dropped();
     if dropped.ids().is_empty() {
         return Ok(());
     }
     let ids: Vec<LifecycleId> = dropped.ids().iter().map(|(id, _)| *id).collect();
-    let rows = context.journal.store().read(&ids).await?;
+    let rows = master.journal.store().read(&ids).await?;
     // An insert whose future was dropped may land after this look.
     let found: BTreeSet<LifecycleId> = rows.iter().map(|row| row.id).collect();
     let mut left: Vec<(LifecycleId, u8)> = dropped.ids().to_vec();
@@ -144,7 +144,7 @@ async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError>
         Failure::new(FailureKind::Abandoned, "the future that drove it was dropped before its end; ask again")
     };
     let ids: Vec<LifecycleId> = rows.iter().map(|row| row.id).collect();
-    let done = fail_some(context, rows, why).await;
+    let done = fail_some(master, rows, why).await;
     if done.left > 0 {
         left.extend(ids.into_iter().map(|id| (id, 0)));
     }
@@ -155,19 +155,19 @@ async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError>
 }
 
 /// Fails the running rows of hosts that have been silent for too long.
-async fn silent(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
-    let now = context.clock.monotonic();
-    let Some(before) = now.checked_sub(context.deadlines.silence) else {
+async fn silent(master: &Master, swept: &mut Swept) -> Result<(), StoreError> {
+    let now = master.time.clock.monotonic();
+    let Some(before) = now.checked_sub(master.time.deadlines.silence) else {
         return Ok(());
     };
-    for host in context.heard.silent_since(before) {
-        let why = |_: &Record| lost(&host, context.deadlines.silence);
+    for host in master.swarm.heard.silent_since(before) {
+        let why = |_: &Record| lost(&host, master.time.deadlines.silence);
         let query = Query::new().host(host.clone()).status(Status::Running);
         // A dispatch under way is nobody's silence: its own deadline counts.
-        let dispatched = |row: &Record| context.active.stage(row.id).is_none();
-        let done = fail_all(context, &query, dispatched, why).await?;
+        let dispatched = |row: &Record| master.active.stage(row.id).is_none();
+        let done = fail_all(master, &query, dispatched, why).await?;
         if done.left == 0 {
-            context.heard.forget(&host, before);
+            master.swarm.heard.forget(&host, before);
         }
         swept.failed += done.failed;
         swept.left += done.left;
@@ -182,8 +182,8 @@ fn lost(host: &HostId, silence: Duration) -> Failure {
 
 /// The placements of deckies with open rows, but for those that can't be read:
 /// one that is damaged is in nobody's way but its own decky's.
-async fn readable(context: &Context) -> Result<Placements, StoreError> {
-    let store = context.journal.store();
+async fn readable(master: &Master) -> Result<Placements, StoreError> {
+    let store = master.journal.store();
     let mut readable = match store.placements(&PlacementQuery::All).await {
         Err(StoreError::Corrupt { .. }) => Placements::default(),
         all => return Ok(all?.into_iter().collect()),
@@ -216,22 +216,22 @@ pub(crate) struct Left {
 
 /// Ends, at start, what an earlier start of this master left running, and gives
 /// each worker host with running rows its whole silence anew.
-pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, StoreError> {
-    let now = context.clock.monotonic();
+pub(crate) async fn recover(master: &Master, owner: &Owner) -> Result<Left, StoreError> {
+    let now = master.time.clock.monotonic();
     // A clock that is behind what rows say has stepped back while no master ran.
-    look_ahead(context).await?;
-    let placements = readable(context).await?;
+    look_ahead(master).await?;
+    let placements = readable(master).await?;
     let mut pending = Vec::new();
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {
-            context.heard.expect(host, now);
-            context.heard.changed(row);
-            context.heard.hand_over(host, row.id);
+            master.swarm.heard.expect(host, now);
+            master.swarm.heard.changed(row);
+            master.swarm.heard.hand_over(host, row.id);
             return false;
         }
         let is_earlier = row.owner.master == owner.master && row.owner.epoch != owner.epoch;
         // What was taken up again already is driven here.
-        if !is_earlier || context.active.stage(row.id).is_some() {
+        if !is_earlier || master.active.stage(row.id).is_some() {
             return false;
         }
         let says_what =
@@ -249,7 +249,7 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, St
         };
         Failure::new(FailureKind::MasterRestarted, text)
     };
-    let swept = fail_all(context, &Query::new().open(), mine, why).await?;
+    let swept = fail_all(master, &Query::new().open(), mine, why).await?;
     log::info!(
         target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left, pending = pending.len(); "recovered from an earlier start"
     );
@@ -258,7 +258,7 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, St
 
 /// Fails every row of a query that is wanted, page by page.
 async fn fail_all(
-    context: &Context,
+    master: &Master,
     query: &Query,
     mut wanted: impl FnMut(&Record) -> bool,
     why: impl Fn(&Record) -> Failure,
@@ -267,9 +267,9 @@ async fn fail_all(
     let mut after: Option<Cursor> = None;
     loop {
         let page = query.clone().limit(Query::MAX_LIMIT).after(after);
-        let page = context.journal.store().query(&page).await?;
+        let page = master.journal.store().query(&page).await?;
         let rows = page.records.into_iter().filter(|row| row.is_open() && wanted(row)).collect();
-        let done = fail_some(context, rows, &why).await;
+        let done = fail_some(master, rows, &why).await;
         swept.failed += done.failed;
         swept.left += done.left;
         after = page.next;
@@ -280,29 +280,29 @@ async fn fail_all(
 }
 
 /// Fails these open rows in one commit, each guarded by its revision.
-async fn fail_some(context: &Context, rows: Vec<Record>, why: impl Fn(&Record) -> Failure) -> Swept {
-    let at = context.clock.now();
+async fn fail_some(master: &Master, rows: Vec<Record>, why: impl Fn(&Record) -> Failure) -> Swept {
+    let at = master.time.clock.now();
     let mut pending = Vec::new();
     let mut running = Vec::new();
     for row in rows {
         let failure = why(&row);
         match AnyLifecycle::from_record(row) {
             AnyLifecycle::Pending(row) => {
-                context.active.cancel(row.id());
+                master.active.cancel(row.id());
                 pending.push(row.fail(failure, at).into_intent());
             }
             AnyLifecycle::Running(row) => {
-                context.active.cancel(row.id());
+                master.active.cancel(row.id());
                 running.push(row.fail(failure, at).into_intent());
             }
             AnyLifecycle::Succeeded(_) | AnyLifecycle::Failed(_) => {}
         }
     }
     let mut swept = Swept::default();
-    for answer in context.journal.commit_intents(pending).await {
+    for answer in master.journal.commit_intents(pending).await {
         count(&mut swept, &answer.map_err(drop_handle));
     }
-    for answer in context.journal.commit_intents(running).await {
+    for answer in master.journal.commit_intents(running).await {
         count(&mut swept, &answer.map_err(drop_handle));
     }
     swept

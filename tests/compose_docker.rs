@@ -117,7 +117,8 @@ impl Site {
     }
 
     fn runner(&self) -> Runner {
-        Runner::builder(self.store.clone(), Arc::new(self.engine())).build().unwrap()
+        let runner = Runner::builder(self.store.clone(), Arc::new(self.engine())).build();
+        block_on(runner.unwrap().recover()).unwrap().0
     }
 
     /// When each container of the project was started, by name.
@@ -535,6 +536,7 @@ fn a_service_is_built_from_its_template_and_a_missing_one_fails_its_decky_only()
         .progress(progress.clone())
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let ends = ends(&runner, block_on(runner.accept_deploy(DeployRequest::new(fleet))).unwrap());
     assert_eq!(ends["make-1"], "succeeded", "{ends:#?}");
     assert!(ends["make-2"].contains("templates/ssh isn't there; install DECNET's templates"), "{ends:#?}");

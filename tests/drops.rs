@@ -1,6 +1,7 @@
 //! Every async function of the public API, its future dropped after each
 //! number of polls: no row is stranded, no lock is left held.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,10 @@ struct World {
     clock: Arc<VirtualClock>,
     bus: Arc<ChannelBus>,
     witness: Arc<Witness>,
+    /// Makes the master again, as a start of its process does.
+    unrecovered: Box<dyn Fn() -> Unrecovered>,
+    /// Whether it was made again, so that `runner` is of an earlier start.
+    restarted: Cell<bool>,
 }
 
 impl World {
@@ -31,22 +36,35 @@ impl World {
         let store = Arc::new(FaultyStore::new(Arc::clone(&memory)));
         let witness = Witness::new(memory);
         let clock = Arc::new(VirtualClock::new());
-        let engine = FakeEngine::new();
+        let engine = Arc::new(FakeEngine::new());
         engine.script(&name("a"), EngineScript::Delay(Duration::from_secs(5)));
         let bus = Arc::new(ChannelBus::new(1_000));
-        let hosts = [Host {
-            id: HostId::parse("w1").unwrap(),
-            address: "w1:1".into(),
-            pin: decnet_lifecycle::Pin::CaOnly,
-        }];
-        let runner = Runner::builder(store.clone(), witness.engine(Arc::new(engine)))
-            .bus(witness.bus(bus.clone()))
-            .swarm(witness.agents(Arc::new(FakeAgents::new())), Arc::new(StaticHosts::new(hosts)))
-            .clock(clock.clone())
-            .build()
-            .unwrap();
+        let unrecovered = {
+            let (store, witness, bus, clock) = (store.clone(), witness.clone(), bus.clone(), clock.clone());
+            let agents = Arc::new(FakeAgents::new());
+            move || {
+                let w1 = Host {
+                    id: HostId::parse("w1").unwrap(),
+                    address: "w1:1".into(),
+                    pin: decnet_lifecycle::Pin::CaOnly,
+                };
+                Runner::builder(store.clone(), witness.engine(engine.clone()))
+                    .bus(witness.bus(bus.clone()))
+                    .swarm(witness.agents(agents.clone()), Arc::new(StaticHosts::new([w1])))
+                    .clock(clock.clone())
+                    .build()
+                    .unwrap()
+            }
+        };
+        let (runner, _) = block_on(unrecovered().recover()).unwrap();
         store.wait(1);
-        Self { runner, store, clock, bus, witness }
+        let restarted = Cell::new(false);
+        Self { runner, store, clock, bus, witness, unrecovered: Box::new(unrecovered), restarted }
+    }
+
+    fn unrecovered(&self) -> Unrecovered {
+        self.restarted.set(true);
+        (self.unrecovered)()
     }
 
     fn drive<T>(&self, future: impl Future<Output = T>) -> T {
@@ -79,11 +97,13 @@ impl World {
 
     /// Whatever was dropped: the same deckies can be deployed again, and in
     /// the end every row has ended and nobody holds anything.
-    fn nothing_is_stranded(&self, what: &str) {
+    fn nothing_is_stranded(&mut self, what: &str) {
         self.store.heal();
-        // A recovery that was dropped is called again; what it gives is not
-        // run here.
-        drop(self.drive(self.runner.recover()).unwrap());
+        if self.restarted.get() {
+            // A recovery that was dropped is begun again; what it gives is not
+            // run here.
+            (self.runner, _) = self.drive((self.unrecovered)().recover()).unwrap();
+        }
         let mut invariants = Invariants::new().with_witness(Arc::clone(&self.witness));
         block_on(invariants.check(&*self.store)).unwrap_or_else(|breach| panic!("{what}: {breach}"));
         // What nobody drives any more ends at the next sweep, not at a deadline.
@@ -155,7 +175,7 @@ fn dropped_at_every_poll<S>(
     act: impl for<'w> Fn(&'w World, &'w S) -> Act<'w>,
 ) {
     for polls in 0..10_000 {
-        let world = World::new();
+        let mut world = World::new();
         let prepared = prepare(&world);
         let mut future = act(&world, &prepared);
         let mut ended = false;
@@ -237,7 +257,8 @@ fn maintenance() {
             Box::pin(async { drop(world.runner.sweep().await) })
         });
         dropped_at_every_poll("recover", 2, prepare, |world, ()| {
-            Box::pin(async { drop(world.runner.recover().await) })
+            let unrecovered = world.unrecovered();
+            Box::pin(async { drop(unrecovered.recover().await) })
         });
         dropped_at_every_poll("maintain", 0, prepare, |world, ()| Box::pin(world.runner.maintain()));
     }
@@ -255,8 +276,9 @@ fn maintenance() {
 #[test]
 fn taking_up_again() {
     dropped_at_every_poll("recover and run", 6, left_pending, |world, _| {
+        let unrecovered = world.unrecovered();
         Box::pin(async {
-            for again in world.runner.recover().await.unwrap().accepted {
+            for again in unrecovered.recover().await.unwrap().1.accepted {
                 again.run().await;
             }
         })
@@ -269,6 +291,7 @@ fn left_pending(world: &World) {
         .clock(world.clock.clone())
         .build()
         .unwrap();
+    let (earlier, _) = world.drive(earlier.recover()).unwrap();
     std::mem::forget(world.drive(earlier.accept_deploy(deploy())).unwrap());
 }
 

@@ -23,8 +23,8 @@ fn name(text: &str) -> DeckyName {
 
 fn runner(db: &Arc<Database>, engine: Arc<FakeEngine>) -> Runner {
     let store = Arc::new(RedbStore::in_database(Arc::clone(db)).unwrap());
-    let runner = Runner::builder(store, engine).build().unwrap();
-    for accepted in block_on(runner.recover()).unwrap().accepted {
+    let (runner, recovered) = block_on(Runner::builder(store, engine).build().unwrap().recover()).unwrap();
+    for accepted in recovered.accepted {
         block_on(accepted.run());
     }
     runner
@@ -176,6 +176,7 @@ fn what_is_placed_in_a_caller_s_transaction_is_known_to_the_store_s_own() {
     let db = Arc::new(Database::create(dir.path().join("own.redb")).unwrap());
     let store = Arc::new(RedbStore::in_database(Arc::clone(&db)).unwrap());
     let runner = Runner::builder(store.clone(), Arc::new(FakeEngine::new())).build().unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let only = |decky: &str| DeployRequest::new(fleet()).only([name(decky)]);
     block_on(block_on(runner.accept_deploy(only("decky-01"))).unwrap().run());
 

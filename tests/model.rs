@@ -221,7 +221,7 @@ impl Master {
         let witness = Witness::new(Arc::clone(&memory));
         let (engine, agents) = (Arc::new(FakeEngine::new()), Arc::new(FakeAgents::new()));
         let clock = Arc::new(VirtualClock::new());
-        let runner = build(&store, &witness, &engine, &agents, &clock);
+        let (runner, _) = build(&store, &witness, &engine, &agents, &clock);
         store.wait(1);
         Self {
             runner,
@@ -559,8 +559,8 @@ impl Master {
         self.store.wait(1);
         self.runs.clear();
         self.dropped.clear();
-        self.runner = build(&self.store, &self.witness, &self.engine, &self.agents, &self.clock);
-        let recovered = block_on(self.runner.recover()).unwrap();
+        let (runner, recovered) = build(&self.store, &self.witness, &self.engine, &self.agents, &self.clock);
+        self.runner = runner;
         let (mut mine, mut again) = (BTreeSet::new(), BTreeSet::new());
         for row in self.rows.values() {
             match row.status() {
@@ -626,13 +626,13 @@ fn build(
     engine: &Arc<FakeEngine>,
     agents: &Arc<FakeAgents>,
     clock: &Arc<VirtualClock>,
-) -> Runner {
+) -> (Runner, Recovered) {
     let hosts = ["w1", "w2"].map(|id| Host {
         id: HostId::parse(id).unwrap(),
         address: String::new(),
         pin: decnet_lifecycle::Pin::CaOnly,
     });
-    Runner::builder(
+    let runner = Runner::builder(
         Arc::clone(store) as Arc<dyn Store>,
         witness.engine(Arc::clone(engine) as Arc<dyn Engine>),
     )
@@ -640,7 +640,8 @@ fn build(
     .swarm(witness.agents(Arc::clone(agents) as Arc<dyn Agents>), Arc::new(StaticHosts::new(hosts)))
     .clock(Arc::clone(clock) as Arc<dyn Clock>)
     .build()
-    .unwrap()
+    .unwrap();
+    block_on(runner.recover()).unwrap()
 }
 
 impl StateMachineTest for Master {

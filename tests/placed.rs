@@ -312,8 +312,9 @@ fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
             store.query(&Query::new()).await.unwrap().records
         });
         let master: MasterName = rows[0].owner.master.clone();
-        let runner =
-            Runner::builder(store, std::sync::Arc::new(FakeEngine::new())).master(master).build().unwrap();
+        let engine = std::sync::Arc::new(FakeEngine::new());
+        let runner = Runner::builder(store, engine).master(master).build().unwrap();
+        let (runner, _) = futures_lite::future::block_on(runner.recover()).unwrap();
         let fleet = FleetConfig::from_json(both.to_string().as_bytes()).unwrap();
         let only = DeployRequest::new(fleet).only(["b".parse().unwrap()]);
         drop(futures_lite::future::block_on(runner.accept_deploy(only)).unwrap());

@@ -357,9 +357,10 @@ fn a_damaged_placement_lets_rows_end_and_is_forgotten() {
     let name = |text| DeckyName::parse(text).unwrap();
     let master = |seed| {
         let store = Arc::new(RedbStore::open(&path).unwrap());
-        Runner::builder(store, Arc::new(FakeEngine::new())).seed(seed).build().unwrap()
+        let built = Runner::builder(store, Arc::new(FakeEngine::new())).seed(seed).build();
+        block_on(built.unwrap().recover()).unwrap()
     };
-    let first = master(1);
+    let (first, _) = master(1);
     block_on(block_on(first.accept_deploy(DeployRequest::new(fleet.clone()))).unwrap().run());
     // One row each that was accepted and not begun.
     let some = DeployRequest::new(fleet.clone()).only([name("decky-01"), name("decky-02")]);
@@ -376,8 +377,7 @@ fn a_damaged_placement_lets_rows_end_and_is_forgotten() {
     txn.commit().unwrap();
     drop(db);
 
-    let runner = master(2);
-    let recovered = block_on(runner.recover()).unwrap();
+    let (runner, recovered) = master(2);
     // What the damaged one's row was to bring about is lost with it.
     assert_eq!((recovered.failed, recovered.accepted.len()), (1, 1));
     for accepted in recovered.accepted {

@@ -47,6 +47,7 @@ pub fn report(quick: bool) {
             let dir = tempfile::tempdir().unwrap();
             let store = Arc::new(RedbStore::open(dir.path().join("s.redb")).unwrap());
             let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap();
+            let (runner, _) = block_on(runner.recover()).unwrap();
             let request = DeployRequest::new(fleet.clone());
             let (time, ids) = timed(|| {
                 block_on(async {

@@ -55,6 +55,7 @@ pub fn report(quick: bool) {
             .swarm(Arc::new(SlowAgents), Arc::new(StaticHosts::new(hosts)))
             .build()
             .unwrap();
+        let (runner, _) = block_on(runner.recover()).unwrap();
         let request = DeployRequest::new(fleet(10 * size, *size));
         let (time, ()) = timed(|| {
             block_on(async {

@@ -96,6 +96,7 @@ fn drive<F: Future<Output = ()>>(callers: usize, time: Duration, operation: impl
 fn on_engine(dir: &Path, callers: usize, time: Duration) -> Run {
     let store = Arc::new(RedbStore::open(dir.join("engine")).unwrap());
     let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let fleets = fleets(callers, 0);
     let run = drive(callers, time, |caller| {
         let accepting = runner.accept_deploy(DeployRequest::new(fleets[caller].clone()));
@@ -115,6 +116,7 @@ fn on_workers(dir: &Path, callers: usize, time: Duration) -> Run {
         .swarm(Arc::new(FakeAgents::new()), Arc::new(StaticHosts::new(hosts)))
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let fleets = fleets(callers, callers);
     let run = drive(callers, time, |caller| {
         let accepting = runner.accept_deploy(DeployRequest::new(fleets[caller].clone()));
@@ -261,7 +263,7 @@ fn accept_one(peer: &str, dir: &Path) {
         let store = Arc::new(RedbStore::open(dir.join(peer)).unwrap());
         let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap();
         block_on(async {
-            runner.recover().await.unwrap();
+            let (runner, _) = runner.recover().await.unwrap();
             let fleet = deploy::fleet(1, 0);
             // What the kill before left accepted makes room. The work is not
             // what is measured.

@@ -139,6 +139,7 @@ fn sweep(store: &Arc<RedbStore>, rows: u64) -> Duration {
         .clock(clock)
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let times = (0..5).map(|round| {
         let from = rows + OPEN + round * DUE;
         commit(&**store, (from..from + DUE).map(|number| insert(pending(number, number))).collect());

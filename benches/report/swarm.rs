@@ -76,6 +76,7 @@ fn dispatch(data: &std::path::Path, quick: bool) {
                 .swarm(Arc::new(HttpsAgents::new(master)), Arc::new(StaticHosts::new(hosts)))
                 .build()
                 .unwrap();
+            let (runner, _) = block_on(runner.recover()).unwrap();
             let request = DeployRequest::new(fleet(*size, *size));
             let (time, ids) = timed(|| {
                 block_on(async {
@@ -121,6 +122,7 @@ fn one_commit() {
         .swarm(Arc::new(testkit::FakeAgents::new()), Arc::new(StaticHosts::new(hosts)))
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let accepted = block_on(runner.accept_deploy(DeployRequest::new(fleet(size, 1)))).unwrap();
     let deltas: Vec<String> = accepted
         .ids()

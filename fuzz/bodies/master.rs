@@ -34,7 +34,7 @@ impl Master {
         let witness = Witness::new(Arc::clone(&memory));
         let (engine, agents) = (Arc::new(FakeEngine::new()), Arc::new(FakeAgents::new()));
         let clock = Arc::new(VirtualClock::new());
-        let runner = build(&store, &witness, &engine, &agents, &clock);
+        let (runner, _) = build(&store, &witness, &engine, &agents, &clock);
         let invariants = Invariants::new().with_witness(Arc::clone(&witness));
         let fleet = fleet();
         store.wait(1);
@@ -158,8 +158,8 @@ impl Master {
         self.store.heal();
         self.store.wait(1);
         self.runs.clear();
-        self.runner = build(&self.store, &self.witness, &self.engine, &self.agents, &self.clock);
-        let recovered = block_on(self.runner.recover()).unwrap();
+        let (runner, recovered) = build(&self.store, &self.witness, &self.engine, &self.agents, &self.clock);
+        self.runner = runner;
         for accepted in recovered.accepted {
             self.ids.extend(accepted.ids().iter().map(|(decky, id)| (*id, decky.clone())));
             self.runs.push(Box::pin(accepted.run()));
@@ -253,13 +253,13 @@ fn build(
     engine: &Arc<FakeEngine>,
     agents: &Arc<FakeAgents>,
     clock: &Arc<VirtualClock>,
-) -> Runner {
+) -> (Runner, Recovered) {
     let hosts = ["w1", "w2"].map(|id| Host {
         id: HostId::parse(id).unwrap(),
         address: String::new(),
         pin: decnet_lifecycle::Pin::CaOnly,
     });
-    Runner::builder(
+    let runner = Runner::builder(
         Arc::clone(store) as Arc<dyn Store>,
         witness.engine(Arc::clone(engine) as Arc<dyn Engine>),
     )
@@ -268,7 +268,8 @@ fn build(
     .clock(Arc::clone(clock) as Arc<dyn Clock>)
     .seed(7)
     .build()
-    .unwrap()
+    .unwrap();
+    block_on(runner.recover()).unwrap()
 }
 
 /// Two deckies of the master's own, two on one worker, one on another.

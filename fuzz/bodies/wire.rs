@@ -49,6 +49,7 @@ fn master() -> (Runner, Vec<LifecycleId>) {
         .seed(1)
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let decky = |name: &str, octet: u8, host: &str| {
         serde_json::json!({"name": name, "ip": format!("10.1.0.{octet}"), "services": ["ssh"], "distro": "debian",
             "base_image": "debian:12", "hostname": "srv", "host_uuid": host})

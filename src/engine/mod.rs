@@ -40,6 +40,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Which of its calls have to wait for one another. Two calls about one
+    /// decky always do.
+    fn turns(&self) -> Turns {
+        Turns::OneCall
+    }
+
     /// Whether the engine can work with this fleet at all; asked before a
     /// request is accepted, so it must be quick. Deckies of worker hosts are
     /// not its business.
@@ -90,6 +96,18 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// One failure that holds for every decky of the call.
     async fn teardown(&self, work: &Work) -> Result<Report, Failure>;
+}
+
+/// Which calls of an engine have to wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Turns {
+    /// All: each call works on something that they share, as a compose project
+    /// and its file. [`Work::fleet`] holds all that is up when a call begins.
+    OneCall,
+    /// Only calls about the same decky. Others may go on at the same time, and
+    /// [`Work::fleet`] may lack what they are bringing up.
+    OneCallPerDecky,
 }
 
 /// What an engine call is about.

@@ -10,9 +10,10 @@ use crate::lifecycle::{
     AnyLifecycle, DeckyName, Lifecycle, LifecycleId, Operation, Pending, Phase, Record, Revision, Status,
     Timestamp,
 };
+use crate::master::Guard;
 use crate::placement::{Aim, Home, Placement, fleet_of};
 use crate::store::{PlacementQuery, Query, StoreError};
-use crate::strategy::{self, Guard, Job};
+use crate::strategy::{Drive, Job};
 
 use super::request::Terms;
 use super::{AcceptError, Accepted, DeployRequest, MutateRequest, Runner, TeardownRequest};
@@ -160,7 +161,7 @@ impl Runner {
     pub(super) fn fits(&self, fleet: &FleetConfig, deckies: &BTreeSet<DeckyName>) -> Result<(), AcceptError> {
         let is_remote = |decky: &DeckyConfig| fleet.mode == Mode::Swarm && decky.host_uuid.is_some();
         if fleet.deckies.iter().any(|decky| deckies.contains(&decky.name) && !is_remote(decky)) {
-            self.shared.context.engine.check(fleet).map_err(AcceptError::Unfit)?;
+            self.shared.master.local.engine.check(fleet).map_err(AcceptError::Unfit)?;
         }
         Ok(())
     }
@@ -169,11 +170,11 @@ impl Runner {
     /// Asked first: what it asks for may be done by now, and then would not
     /// be accepted any more.
     pub(super) async fn repeated(&self, claim: Option<KeyClaim>) -> Result<Option<Accepted>, AcceptError> {
-        if self.shared.context.active.is_closing() {
+        if self.shared.master.active.is_closing() {
             return Err(AcceptError::ShuttingDown);
         }
         let Some(claim) = claim else { return Ok(None) };
-        match self.shared.context.journal.known_key(claim).await.map_err(not_accepted)? {
+        match self.shared.master.journal.known_key(claim).await.map_err(not_accepted)? {
             Some(ids) => self.known(&ids).await.map(Some),
             None => Ok(None),
         }
@@ -203,16 +204,16 @@ impl Runner {
         terms: &Terms,
         claim: Option<KeyClaim>,
     ) -> Result<Accepted, AcceptError> {
-        let context = &self.shared.context;
+        let master = &self.shared.master;
         if wanted.is_empty() {
             return Err(AcceptError::Empty);
         }
-        let now = context.deadline_base();
+        let now = master.time.deadline_base();
         let inserts: Vec<Insert> =
             wanted.into_iter().map(|wanted| self.insert_of(wanted, now, terms)).collect();
         // From here on a dropped future leaves its rows to the sweep.
-        let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
-        match context.journal.insert(inserts, claim).await {
+        let guard = master.active.drive(inserts.iter().map(|insert| insert.record.id));
+        match master.journal.insert(inserts, claim).await {
             Ok(Inserted::New { rows, superseded }) => Ok(self.accepted(rows, superseded, Job::Do, guard)),
             Ok(Inserted::Repeated(ids)) => {
                 guard.finish();
@@ -245,8 +246,9 @@ impl Runner {
             let place = if is_first { &mut first } else { &mut ids };
             place.insert(row.decky().clone(), row.id());
         }
-        let work = strategy::run(Arc::clone(&self.shared.context), job, rows, guard);
-        Accepted { ids, first, superseded, work: Some(Box::pin(work)) }
+        let (master, strategies) = (Arc::clone(&self.shared.master), Arc::clone(&self.shared.strategies));
+        let work = Drive { master, strategies, job, rows, guard };
+        Accepted { ids, first, superseded, work: Some(work) }
     }
 
     /// Rows of an earlier start that were accepted and never begun, as the
@@ -262,7 +264,7 @@ impl Runner {
         let mut accepted = Vec::new();
         for mut rows in requests.into_values() {
             rows.sort_by_key(Lifecycle::id);
-            let guard = self.shared.context.active.drive(rows.iter().map(Lifecycle::id));
+            let guard = self.shared.master.active.drive(rows.iter().map(Lifecycle::id));
             accepted.push(self.accepted(rows, Vec::new(), Job::Again, guard));
         }
         accepted
@@ -274,7 +276,7 @@ impl Runner {
             decky: wanted.decky,
             host: wanted.home.host().cloned(),
             operation: wanted.operation,
-            phase: Phase::Pending { deadline: now.plus(self.shared.context.deadlines.queue) },
+            phase: Phase::Pending { deadline: now.plus(self.shared.master.time.deadlines.queue) },
             owner: self.shared.owner.clone(),
             created_at: now,
             updated_at: now,

@@ -8,10 +8,11 @@ use crate::bus::{Bus, NullBus};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, NoProgress, Progress};
 use crate::lifecycle::{MasterName, NameError, Owner};
+use crate::master::{Deadlines, Limits, Local, Master, Swarm, Time};
 use crate::store::Store;
-use crate::strategy::{Context, Deadlines, Limits, Parts};
+use crate::strategy::Strategies;
 
-use super::{Ids, Runner, Shared};
+use super::{Ids, Runner, Shared, Unrecovered};
 
 /// How often a runner sweeps, and what it prunes.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,7 @@ pub struct RunnerBuilder {
     progress: Arc<dyn Progress>,
     deadlines: Deadlines,
     limits: Limits,
+    strategies: Strategies,
     master: Option<MasterName>,
     seed: Option<u64>,
     maintenance: Maintenance,
@@ -63,6 +65,7 @@ impl Runner {
             progress: Arc::new(NoProgress),
             deadlines: Deadlines::default(),
             limits: Limits::default(),
+            strategies: Strategies::default(),
             master: None,
             seed: None,
             maintenance: Maintenance { sweep_every: Duration::from_secs(15), keep_closed: None },
@@ -109,6 +112,12 @@ impl RunnerBuilder {
         self
     }
 
+    /// Which strategy is taken for what. Without: the built-in ones.
+    pub fn strategies(mut self, strategies: Strategies) -> Self {
+        self.strategies = strategies;
+        self
+    }
+
     /// The master's name, the same at every start. Without: `master`.
     pub fn master(mut self, name: MasterName) -> Self {
         self.master = Some(name);
@@ -133,11 +142,15 @@ impl RunnerBuilder {
         self
     }
 
-    /// The runner.
+    /// The runner, once it has [recovered](Unrecovered::recover).
     ///
     /// # Errors
     /// [`BuildError`] says which part can't be.
-    pub fn build(self) -> Result<Runner, BuildError> {
+    pub fn build(self) -> Result<Unrecovered, BuildError> {
+        self.runner().map(|inner| Unrecovered { inner })
+    }
+
+    pub(crate) fn runner(self) -> Result<Runner, BuildError> {
         let deadlines = self.deadlines;
         for (name, duration) in [
             ("the queue deadline", deadlines.queue),
@@ -156,19 +169,20 @@ impl RunnerBuilder {
         };
         let ids = Ids::new(self.seed);
         let owner = Owner { master: master.clone(), epoch: ids.epoch() };
-        let context = Context::new(Parts {
-            store: self.store,
-            bus: self.bus,
-            master: master.clone(),
-            engine: self.engine,
-            agents: self.agents,
-            hosts: self.hosts,
-            clock: self.clock,
-            progress: self.progress,
-            deadlines,
-            limits: self.limits,
-        });
-        let shared = Shared { context: Arc::new(context), owner, ids, maintenance: self.maintenance };
+        let built = Master::new(
+            master,
+            (self.store, self.bus),
+            Time::new(self.clock, deadlines),
+            Local::new(self.engine, self.progress),
+            Swarm::new(self.agents, self.hosts, self.limits),
+        );
+        let shared = Shared {
+            master: Arc::new(built),
+            strategies: Arc::new(self.strategies),
+            owner,
+            ids,
+            maintenance: self.maintenance,
+        };
         Ok(Runner { shared: Arc::new(shared) })
     }
 }

@@ -136,9 +136,9 @@ impl Runner {
         }
         self.fits(&request.fleet, &deckies)?;
         let placements: Placements = self.placements(&PlacementQuery::All).await?.into_iter().collect();
-        let context = &self.shared.context;
-        let engine = context.engine.name();
-        Ok(plan(&request.fleet, &deckies, request.plan, &context.master, engine.as_ref(), &placements))
+        let master = &self.shared.master;
+        let engine = master.local.engine.name();
+        Ok(plan(&request.fleet, &deckies, request.plan, &master.name, engine.as_ref(), &placements))
     }
 
     /// What is placed, by name. Cancel-safe.
@@ -146,7 +146,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the placements can't be read.
     pub async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
-        self.shared.context.journal.store().placements(query).await
+        self.shared.master.journal.store().placements(query).await
     }
 
     /// Every decky that is placed, and what really runs of it by the engine's
@@ -158,9 +158,9 @@ impl Runner {
     /// say what runs is no error: [`DeckyStatus::runtime`] is none then.
     pub async fn deckies(&self) -> Result<Vec<DeckyStatus>, StoreError> {
         let placements = self.placements(&PlacementQuery::All).await?;
-        let own = self.shared.context.home();
+        let own = self.shared.master.home();
         let here = self.runtime_here(&placements).await;
-        let there = self.shared.context.heard.runtimes();
+        let there = self.shared.master.swarm.heard.runtimes();
         let mut all = Vec::new();
         let mut placed: BTreeSet<(DeckyName, Home)> = BTreeSet::new();
         for placement in placements {
@@ -191,7 +191,7 @@ impl Runner {
                 last,
             });
         }
-        let found = self.shared.context.engine.found().await.unwrap_or_default();
+        let found = self.shared.master.local.engine.found().await.unwrap_or_default();
         let strangers = found.into_iter().map(|(decky, runtime)| (decky, own.clone(), runtime)).chain(
             there.into_iter().flat_map(|(host, runtime)| {
                 runtime.into_iter().map(move |(decky, runtime)| (decky, Home::Host(host.clone()), runtime))
@@ -207,10 +207,10 @@ impl Runner {
 
     /// What the engine says of what is at home here; none if it can't.
     async fn runtime_here(&self, placements: &[Placement]) -> Option<BTreeMap<DeckyName, DeckyRuntime>> {
-        let own = self.shared.context.home();
+        let own = self.shared.master.home();
         let here = placements.iter().filter_map(Placement::now).filter(|placed| placed.home == own);
         let Some(fleet) = fleet_of(here.map(|placed| &**placed)) else { return Some(BTreeMap::new()) };
-        match self.shared.context.engine.runtime(&fleet).await {
+        match self.shared.master.local.engine.runtime(&fleet).await {
             Ok(runtime) => Some(runtime),
             Err(failure) => {
                 log::warn!(target: "decnet_lifecycle::runner", error:% = failure; "what runs can't be seen");
@@ -223,12 +223,12 @@ impl Runner {
     /// workers.
     pub(super) async fn unplaced(&self) -> BTreeMap<DeckyName, Home> {
         let mut all = BTreeMap::new();
-        for (host, runtime) in self.shared.context.heard.runtimes() {
+        for (host, runtime) in self.shared.master.swarm.heard.runtimes() {
             all.extend(runtime.into_keys().map(|decky| (decky, Home::Host(host.clone()))));
         }
-        match self.shared.context.engine.found().await {
+        match self.shared.master.local.engine.found().await {
             Ok(found) => {
-                let own = self.shared.context.home();
+                let own = self.shared.master.home();
                 all.extend(found.into_keys().map(|decky| (decky, own.clone())));
             }
             Err(failure) => {
@@ -258,7 +258,7 @@ impl Runner {
             }
         }
         let changes = deckies.iter().cloned().map(Change::Forget).collect();
-        let refusals = self.shared.context.journal.place(Batch::all_or_none(changes)).await?;
+        let refusals = self.shared.master.journal.place(Batch::all_or_none(changes)).await?;
         let busy = refusals.iter().find_map(|outcome| match outcome {
             Outcome::Refused(Refusal::Busy { decky, open }) => Some((decky, open)),
             _ => None,
@@ -284,11 +284,11 @@ impl Runner {
         fleet: &FleetConfig,
         engine: Option<&EngineName>,
     ) -> Result<BTreeMap<DeckyName, String>, StoreError> {
-        let master = &self.shared.context.master;
+        let master = &self.shared.master.name;
         let placements = fleet.deckies.iter().map(|config| {
             Change::Place(Box::new(Placement::taken_over(Placed::new(fleet, config, master, engine))))
         });
-        let outcomes = self.shared.context.journal.place(Batch::per_row(placements.collect())).await?;
+        let outcomes = self.shared.master.journal.place(Batch::per_row(placements.collect())).await?;
         let told = fleet.names().zip(outcomes).filter_map(|(decky, outcome)| {
             let why = match outcome {
                 Outcome::Refused(Refusal::Clash(clashes)) => {

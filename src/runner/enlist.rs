@@ -25,8 +25,7 @@ use super::{AcceptError, Accepted, DeployRequest, MutateRequest, Runner, Teardow
 /// let dir = tempfile::tempdir()?;
 /// let db = Arc::new(Database::create(dir.path().join("my.redb"))?);
 /// let store = Arc::new(RedbStore::in_database(Arc::clone(&db))?);
-/// let runner = Runner::builder(store, Arc::new(MyEngine::new())).build()?;
-/// runner.recover().await?;
+/// let (runner, _) = Runner::builder(store, Arc::new(MyEngine::new())).build()?.recover().await?;
 ///
 /// let fleet = FleetConfig::from_json(include_bytes!("../../examples/fleet.json"))?;
 /// let prepared = runner.prepare_deploy(DeployRequest::new(fleet)).await?;
@@ -168,13 +167,13 @@ impl Runner {
         terms: &Terms,
         claim: Option<KeyClaim>,
     ) -> Result<Prepared, AcceptError> {
-        if self.shared.context.active.is_closing() {
+        if self.shared.master.active.is_closing() {
             return Err(AcceptError::ShuttingDown);
         }
         if wanted.is_empty() {
             return Err(AcceptError::Empty);
         }
-        let now = self.shared.context.deadline_base();
+        let now = self.shared.master.time.deadline_base();
         let inserts = wanted.into_iter().map(|wanted| {
             let insert: Insert = self.insert_of(wanted, now, terms);
             Change::Insert(Box::new(insert))
@@ -191,23 +190,23 @@ impl Runner {
     /// # Errors
     /// [`StartError::NotThere`] if the transaction was not committed.
     pub async fn start(&self, enlisted: Enlisted) -> Result<Accepted, StartError> {
-        let context = &self.shared.context;
+        let master = &self.shared.master;
         let rows = self.get(&enlisted.ids).await?;
         if let Some(id) = enlisted.ids.iter().find(|id| !rows.iter().any(|row| row.id == **id)) {
             return Err(StartError::NotThere { id: *id });
         }
         // Others wait for what this transaction has changed.
-        context.journal.others_committed();
+        master.journal.others_committed();
         for id in &enlisted.superseded {
-            context.active.cancel(*id);
+            master.active.cancel(*id);
         }
         let mut pending = Vec::new();
-        for row in rows.iter().filter(|row| context.active.stage(row.id).is_none()) {
+        for row in rows.iter().filter(|row| master.active.stage(row.id).is_none()) {
             if let AnyLifecycle::Pending(row) = AnyLifecycle::from_record(row.clone()) {
                 pending.push(row);
             }
         }
-        let guard = context.active.drive(pending.iter().map(crate::Lifecycle::id));
+        let guard = master.active.drive(pending.iter().map(crate::Lifecycle::id));
         let is_repeat = pending.is_empty();
         let accepted = self.accepted(pending, enlisted.superseded, Job::Do, guard);
         let known = Self::answer_of(rows);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fleet::DeckyRuntime;
 use crate::lifecycle::{Record, Status, Timestamp};
-use crate::strategy::Stage;
+use crate::master::Stage;
 
 /// Why a row is where it is; `Display` says it in a few sentences.
 #[derive(Debug, Clone)]

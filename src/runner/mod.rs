@@ -7,9 +7,11 @@ use futures_lite::FutureExt;
 
 use crate::beat::{Beat, BeatAnswer, Delta, Verdict};
 use crate::heartbeat;
+use crate::journal::Journal;
 use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision};
+use crate::master::Master;
 use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
-use crate::strategy::Context;
+use crate::strategy::Strategies;
 use crate::sweep::{self, Swept};
 
 mod accept;
@@ -19,6 +21,7 @@ mod enlist;
 mod explain;
 mod history;
 mod ids;
+mod recover;
 mod request;
 mod stop;
 #[cfg(feature = "worker")]
@@ -30,6 +33,7 @@ pub use deckies::{DeckyStatus, Health};
 pub use enlist::{Enlisted, Prepared, StartError};
 pub use explain::Explanation;
 pub use history::{HistoryStep, history};
+pub use recover::{RecoverError, Recovered, Unrecovered};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
 pub use stop::Cancelled;
 #[cfg(feature = "worker")]
@@ -51,10 +55,12 @@ use ids::Ids;
 /// # use decnet_lifecycle::testkit::FakeEngine;
 ///
 /// # futures_lite::future::block_on(async {
-/// let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new())).build()?;
-/// runner.recover().await.unwrap();
-/// assert!(runner.list(&Query::new()).await.unwrap().records.is_empty());
-/// # Ok::<(), decnet_lifecycle::BuildError>(())
+/// let (runner, _) = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new()))
+///     .build()?
+///     .recover()
+///     .await?;
+/// assert!(runner.list(&Query::new()).await?.records.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
@@ -64,7 +70,8 @@ pub struct Runner {
 
 #[derive(Debug)]
 struct Shared {
-    context: Arc<Context>,
+    master: Arc<Master>,
+    strategies: Arc<Strategies>,
     owner: Owner,
     ids: Ids,
     maintenance: builder::Maintenance,
@@ -88,20 +95,6 @@ pub struct Counters {
     pub active: usize,
 }
 
-/// What an earlier start of this master left.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Recovered {
-    /// Rows that were running here, and have been failed: how far they came is
-    /// unknown.
-    pub failed: usize,
-    /// Rows that could not be ended now; the next sweep tries again.
-    pub left: usize,
-    /// What was accepted and not begun: what a 202 has promised. Run it;
-    /// dropped, its rows fail at the next sweep.
-    pub accepted: Vec<Accepted>,
-}
-
 impl Runner {
     /// Takes the deltas of one beat of a host, empty ones too: each beat is a
     /// sign of life. All that count end in one commit; there is a verdict for
@@ -113,7 +106,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
     pub async fn apply_deltas(&self, host: &HostId, deltas: &[Delta]) -> Result<Vec<Verdict>, StoreError> {
-        heartbeat::apply(&self.shared.context, host, deltas).await
+        heartbeat::apply(&self.shared.master, host, deltas).await
     }
 
     /// Takes a whole beat of a host: its deltas as [`Runner::apply_deltas`]
@@ -129,20 +122,7 @@ impl Runner {
     ///
     /// [`Deadlines::unknown`]: crate::Deadlines::unknown
     pub async fn take_beat(&self, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
-        heartbeat::take(&self.shared.context, host, beat).await
-    }
-
-    /// Ends what an earlier start of this master left running, and gives back
-    /// what it had accepted and not begun: spawn that, as any accepted work.
-    /// Call it once, before the first accept. Rows that a worker is at work on
-    /// stay.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the open rows can't be read; call it again.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        let left = sweep::recover(&self.shared.context, &self.shared.owner).await?;
-        let Swept { failed, left: undone } = left.swept;
-        Ok(Recovered { failed, left: undone, accepted: self.again(left.pending) })
+        heartbeat::take(&self.shared.master, host, beat).await
     }
 
     /// Fails rows past their deadline, rows whose future was dropped, and the
@@ -152,22 +132,22 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the due rows can't be read; the next sweep does.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
-        sweep::sweep(&self.shared.context).await
+        sweep::sweep(&self.shared.master).await
     }
 
     /// Sweeps regularly, and prunes if the builder was told to, for as long
     /// as it is polled. Cancel-safe.
     pub async fn maintain(&self) {
-        let context = &self.shared.context;
+        let master = &self.shared.master;
         let every = self.shared.maintenance.sweep_every;
         loop {
-            let began = context.clock.monotonic();
-            context.clock.sleep(every).await;
-            let now = context.clock.monotonic();
+            let began = master.time.clock.monotonic();
+            master.time.clock.sleep(every).await;
+            let now = master.time.clock.monotonic();
             // A master that was paused could not hear anybody.
             if now.saturating_sub(began) > every.saturating_mul(2) {
                 log::warn!(target: "decnet_lifecycle::sweep", seconds = now.saturating_sub(began).as_secs(); "this master was paused; every host has its whole silence anew");
-                context.heard.fresh_grace(now);
+                master.swarm.heard.fresh_grace(now);
             }
             if let Err(error) = self.sweep().await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a sweep failed");
@@ -175,7 +155,7 @@ impl Runner {
             let Some(keep) = self.shared.maintenance.keep_closed else {
                 continue;
             };
-            let policy = Retention::closed_before(context.clock.now().minus(keep));
+            let policy = Retention::closed_before(master.time.clock.now().minus(keep));
             loop {
                 match self.prune(&policy).await {
                     Ok(Pruned { more: true, .. }) => futures_lite::future::yield_now().await,
@@ -195,7 +175,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] as the store says.
     pub async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
-        self.shared.context.journal.store().prune(policy).await
+        self.shared.master.journal.store().prune(policy).await
     }
 
     /// The rows with these ids, oldest first; unknown ids are left out.
@@ -204,7 +184,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the rows can't be read.
     pub async fn get(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
-        self.shared.context.journal.store().read(ids).await
+        self.shared.master.journal.store().read(ids).await
     }
 
     /// One page of rows. Cancel-safe.
@@ -212,7 +192,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the rows can't be read.
     pub async fn list(&self, query: &Query) -> Result<Page, StoreError> {
-        self.shared.context.journal.store().query(query).await
+        self.shared.master.journal.store().query(query).await
     }
 
     /// The steps that a row has taken, oldest first; none if it is unknown.
@@ -229,16 +209,16 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the row can't be read.
     pub async fn explain(&self, id: LifecycleId) -> Result<Option<Explanation>, StoreError> {
-        let context = &self.shared.context;
+        let master = &self.shared.master;
         let record = self.get(&[id]).await?.pop();
         Ok(record.map(|record| {
-            let stage = context.active.stage(id);
+            let stage = master.active.stage(id);
             let host = record.host.as_ref().map(|host| Liveness {
                 silent_for: self.silent_for(host),
-                runtime: context.heard.runtime(host, &record.decky),
-                knows_row: !context.heard.is_missing(host, id),
+                runtime: master.swarm.heard.runtime(host, &record.decky),
+                knows_row: !master.swarm.heard.is_missing(host, id),
             });
-            Explanation::new(record, context.clock.now()).driven(stage).host(host)
+            Explanation::new(record, master.time.clock.now()).driven(stage).host(host)
         }))
     }
 
@@ -248,15 +228,15 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the rows can't be read.
     pub async fn wait(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
-        let context = &self.shared.context;
-        let waiter = context.journal.waiter(ids);
+        let master = &self.shared.master;
+        let waiter = master.journal.waiter(ids);
         loop {
             let woken = waiter.woken();
             let records = self.get(ids).await?;
             if records.iter().all(|record| !record.is_open()) {
                 return Ok(records);
             }
-            woken.or(context.clock.sleep(Duration::from_secs(1))).await;
+            woken.or(master.time.clock.sleep(Duration::from_secs(1))).await;
         }
     }
 
@@ -264,16 +244,16 @@ impl Runner {
     /// the oldest change there is.
     #[must_use]
     pub fn watch(&self, after: Revision) -> Watch {
-        let context = &self.shared.context;
-        Watch::of_journal(context.journal.clone(), Arc::clone(&context.clock), after)
+        let master = &self.shared.master;
+        Watch::of_journal(master.journal.clone(), Arc::clone(&master.time.clock), after)
     }
 
     /// For how long a worker host has not been heard; none if never since this
     /// start.
     #[must_use]
     pub fn silent_for(&self, host: &HostId) -> Option<Duration> {
-        let context = &self.shared.context;
-        context.heard.last(host).map(|at| context.clock.monotonic().saturating_sub(at))
+        let master = &self.shared.master;
+        master.swarm.heard.last(host).map(|at| master.time.clock.monotonic().saturating_sub(at))
     }
 
     /// The newest revision of the store: [`Runner::watch`] from here sees what
@@ -282,20 +262,28 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the feed can't be read.
     pub async fn head(&self) -> Result<Revision, StoreError> {
-        store::head(self.shared.context.journal.store()).await
+        store::head(self.shared.master.journal.store()).await
+    }
+
+    /// The journal that all of this runner's commits go through: what is
+    /// committed with it wakes whoever waits here. For rows that the caller
+    /// drives itself, see [`Accepted::into_rows`].
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.shared.master.journal
     }
 
     /// Numbers since the runner was built.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let counts = self.shared.context.journal.counts();
+        let counts = self.shared.master.journal.counts();
         Counters {
             steps: counts.steps,
             commits: counts.commits,
             conflicts: counts.conflicts,
             store_errors: counts.store_errors,
             events_dropped: counts.events_dropped,
-            active: self.shared.context.active.len(),
+            active: self.shared.master.active.len(),
         }
     }
 }

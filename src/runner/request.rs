@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 
 use sha2::{Digest, Sha256};
 
 use crate::decide::{KeyClaim, Overlap};
 use crate::fleet::{FleetConfig, FleetError, Problems};
-use crate::lifecycle::{DeckyName, LifecycleId, RequestKey, ServiceName};
+use crate::lifecycle::{DeckyName, LifecycleId, Pending, RequestKey, ServiceName};
 use crate::placement::{Clash, PlanTerms};
 use crate::store::StoreError;
+use crate::strategy::{Drive, Rows};
 
 /// A deploy to accept: of all deckies of a fleet, or of some.
 ///
@@ -198,7 +198,7 @@ pub struct Accepted {
     pub(super) ids: BTreeMap<DeckyName, LifecycleId>,
     pub(super) first: BTreeMap<DeckyName, LifecycleId>,
     pub(super) superseded: Vec<LifecycleId>,
-    pub(super) work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pub(super) work: Option<Drive>,
 }
 
 impl Accepted {
@@ -247,9 +247,37 @@ impl Accepted {
         let work = self.work;
         async move {
             if let Some(work) = work {
-                work.await;
+                work.run().await;
             }
         }
+    }
+
+    /// The rows as typed handles, for a caller that drives them itself, with
+    /// [`Runner::journal`](super::Runner::journal). From now on nobody else
+    /// does: a row that is forgotten fails at its deadline.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use decnet_lifecycle::{FleetConfig, DeployRequest, Runner, Status};
+    /// # use decnet_lifecycle::{store::MemoryStore, testkit::FakeEngine};
+    /// # futures_lite::future::block_on(async {
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let (runner, _) = Runner::builder(store, Arc::new(FakeEngine::new())).build()?.recover().await?;
+    /// # let fleet = FleetConfig::from_json(include_bytes!("../../examples/fleet.json"))?;
+    /// # let now = decnet_lifecycle::Timestamp::from_micros(1_700_000_000_000_000);
+    /// let accepted = runner.accept_deploy(DeployRequest::new(fleet)).await?;
+    /// for (decky, row) in accepted.into_rows() {
+    ///     let running = runner.journal().commit(row.start(now, now)).await?;
+    ///     // .. bring the decky up in a way of one's own ..
+    ///     let succeeded = runner.journal().commit(running.succeed(now)).await?;
+    ///     assert_eq!(*succeeded.decky(), decky);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn into_rows(self) -> Rows<Pending> {
+        self.work.map(Drive::into_rows).unwrap_or_default()
     }
 }
 

@@ -32,14 +32,14 @@ impl Runner {
     /// # Errors
     /// [`StoreError`] if the intent could not be kept.
     pub async fn cancel(&self, id: LifecycleId) -> Result<Cancelled, StoreError> {
-        let context = &self.shared.context;
-        let Some(record) = context.journal.request_cancel(id, context.clock.now()).await? else {
+        let master = &self.shared.master;
+        let Some(record) = master.journal.request_cancel(id, master.time.clock.now()).await? else {
             return Ok(Cancelled::Unknown);
         };
         Ok(match AnyLifecycle::from_record(record) {
             AnyLifecycle::Pending(row) => {
                 let failure = Failure::new(FailureKind::Cancelled, "cancelled before it was started");
-                match context.journal.commit(row.fail(failure, context.clock.now())).await {
+                match master.journal.commit(row.fail(failure, master.time.clock.now())).await {
                     Ok(_) => Cancelled::Ended,
                     // It was started in between, or it is not known: what is
                     // asked for stands, and whoever drives it has been told.
@@ -59,25 +59,25 @@ impl Runner {
     /// number of rows that are still driven; nothing acknowledged is lost,
     /// [`Runner::recover`] ends them at the next start.
     pub async fn shutdown(&self, grace: Duration) -> usize {
-        let context = &self.shared.context;
-        context.active.close();
+        let master = &self.shared.master;
+        master.active.close();
         self.idle_within(grace).await;
-        context.active.cancel_all();
-        self.idle_within(context.deadlines.cancel).await;
-        context.active.len()
+        master.active.cancel_all();
+        self.idle_within(master.time.deadlines.cancel).await;
+        master.active.len()
     }
 
     async fn idle_within(&self, grace: Duration) {
-        let context = &self.shared.context;
+        let master = &self.shared.master;
         let idle = async {
             loop {
-                let changed = context.active.changed();
-                if context.active.len() == 0 {
+                let changed = master.active.changed();
+                if master.active.len() == 0 {
                     return;
                 }
                 changed.await;
             }
         };
-        idle.or(context.clock.sleep(grace)).await;
+        idle.or(master.time.clock.sleep(grace)).await;
     }
 }

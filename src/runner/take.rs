@@ -26,20 +26,20 @@ impl Runner {
     /// from open rows, and that rows known by their ids are left alone. Two
     /// calls with the same ids must not overlap.
     pub(crate) async fn take(&self, taking: Taking) -> Result<Accepted, AcceptError> {
-        let context = &self.shared.context;
-        if context.active.is_closing() {
+        let master = &self.shared.master;
+        if master.active.is_closing() {
             return Err(AcceptError::ShuttingDown);
         }
         let named: Vec<LifecycleId> = taking.rows.values().filter_map(|(_, id)| *id).collect();
         let known: BTreeSet<LifecycleId> = self.get(&named).await?.iter().map(|row| row.id).collect();
-        let now = context.deadline_base();
+        let now = master.time.deadline_base();
         // What is known to fail takes nothing over.
         let overlap = if matches!(taking.job, Job::Fail(_)) { Overlap::Allow } else { Overlap::Supersede };
         let terms = Terms { overlap, key: None };
         let mut ids = BTreeMap::new();
         let mut inserts: Vec<Insert> = Vec::new();
         for (decky, (aim, id)) in taking.rows {
-            let wanted = Wanted { decky, operation: taking.operation, home: context.home(), aim, id };
+            let wanted = Wanted { decky, operation: taking.operation, home: master.home(), aim, id };
             let mut insert = self.insert_of(wanted, now, &terms);
             if id.is_none() {
                 insert.record.id = insert.record.id.unnamed();
@@ -52,8 +52,8 @@ impl Runner {
         if inserts.is_empty() {
             return Ok(Accepted { ids, ..Accepted::nothing() });
         }
-        let guard = context.active.drive(inserts.iter().map(|insert| insert.record.id));
-        match context.journal.insert(inserts, None).await {
+        let guard = master.active.drive(inserts.iter().map(|insert| insert.record.id));
+        match master.journal.insert(inserts, None).await {
             Ok(Inserted::New { rows, superseded }) => {
                 let accepted = self.accepted(rows, superseded, taking.job, guard);
                 Ok(Accepted { ids, ..accepted })
@@ -73,6 +73,6 @@ impl Runner {
 
     /// Wakes after the next commit.
     pub(crate) fn committed(&self) -> event_listener::EventListener {
-        self.shared.context.journal.committed()
+        self.shared.master.journal.committed()
     }
 }

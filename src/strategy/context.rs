@@ -1,222 +1,163 @@
-//! Everything that strategies, heartbeat, sweep and runner share.
+//! What a strategy works with.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_lock::{Mutex as AsyncMutex, Semaphore};
-
-use crate::agent::{Agents, HostDirectory};
-use crate::bus::Bus;
-use crate::clock::Clock;
-use crate::engine::{Engine, Progress};
-use crate::journal::{Journal, Observer};
+use crate::journal::CommitError;
 use crate::lifecycle::{
-    Failure, FailureKind, HostId, LifecycleId, MasterName, Record, Revision, Status, Timestamp,
+    Closed, DeckyName, Failed, Failure, FailureKind, Lifecycle, LifecycleId, Pending, Running, State,
+    Succeeded, Timestamp,
 };
-use crate::placement::{Home, Placement};
-use crate::store::{PlacementQuery, Store};
+use crate::master::{self, Master};
+use crate::placement::Placement;
+use crate::store::{PlacementQuery, StoreError};
 
-use super::clock_steps::ClockSteps;
-use super::{Active, Heard};
+use super::Rows;
 
-/// How long a row may stay open, by where it is.
+/// What a strategy works with: the only way on for the rows that it was given.
 ///
-/// ```
-/// use decnet_lifecycle::Deadlines;
-/// use std::time::Duration;
-///
-/// let mut deadlines = Deadlines::default();
-/// assert_eq!(deadlines.run, Duration::from_secs(30 * 60));
-/// deadlines.run = Duration::from_secs(5 * 60);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Deadlines {
-    /// A pending row that nobody starts fails after this: 30 minutes.
-    pub queue: Duration,
-    /// An agent call without an answer is given up after this: 60 seconds.
-    pub dispatch: Duration,
-    /// A running row that nobody ends fails after this: 30 minutes.
-    pub run: Duration,
-    /// The running rows of a host that has not been heard for this long fail:
-    /// 5 minutes, ten beats.
-    pub silence: Duration,
-    /// A row that its worker should know and has not named in its beats for
-    /// this long fails: 90 seconds, three beats. Only for workers that name
-    /// rows.
-    pub unknown: Duration,
-    /// How long an engine may take to stop once it was asked: 30 seconds.
-    pub cancel: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            queue: Duration::from_secs(30 * 60),
-            dispatch: Duration::from_secs(60),
-            run: Duration::from_secs(30 * 60),
-            silence: Duration::from_secs(5 * 60),
-            unknown: Duration::from_secs(90),
-            cancel: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Deadlines {
-    /// The longest that a row stays in one state.
-    pub(crate) fn longest(&self) -> Duration {
-        self.queue.max(self.remote_run())
-    }
-
-    /// From the commit of `running` to the deadline of a worker's row: two
-    /// tries of the dispatch, and the run itself.
-    pub(crate) fn remote_run(&self) -> Duration {
-        self.run.saturating_add(self.dispatch.saturating_mul(2))
-    }
-}
-
-/// Bounds on what a master does at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Agent calls under way at once, over all hosts: 128. Each host gets one
-    /// at a time.
-    pub dispatches: usize,
-    /// Deltas taken in one go: 512, and no fewer, for a beat may hold as many.
-    pub deltas: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { dispatches: 128, deltas: 512 }
-    }
-}
-
-/// Everything that a strategy works with.
+/// All commits go through one journal, so the bus, the feed and whoever waits
+/// hear of them. A store that fails for a moment is asked again.
 #[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) journal: Journal,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) agents: Arc<dyn Agents>,
-    pub(crate) hosts: Arc<dyn HostDirectory>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) progress: Arc<dyn Progress>,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) limits: Limits,
-    pub(crate) master: MasterName,
-    pub(crate) active: Arc<Active>,
-    pub(crate) heard: Arc<Heard>,
-    steps: ClockSteps,
-    /// One engine call at a time: a compose project has one file.
-    pub(crate) engine_gate: AsyncMutex<()>,
-    pub(crate) dispatch_gate: Semaphore,
-    host_gates: Mutex<BTreeMap<HostId, Arc<AsyncMutex<()>>>>,
+pub struct Context {
+    pub(super) master: Arc<Master>,
+    /// The rows that nobody has ended or handed over yet.
+    left: Mutex<BTreeSet<LifecycleId>>,
 }
 
-/// What a [`Context`] is made of besides its own bookkeeping.
-pub(crate) struct Parts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) master: MasterName,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) agents: Arc<dyn Agents>,
-    pub(crate) hosts: Arc<dyn HostDirectory>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) progress: Arc<dyn Progress>,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) limits: Limits,
+/// How started rows ended.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Rows that ended well, on evidence.
+    pub succeeded: Rows<Succeeded>,
+    /// Rows that ended badly.
+    pub failed: Rows<Failed>,
+    /// Deckies whose rows somebody else ended, or of which it is not known
+    /// whether their end is durable.
+    pub others: BTreeSet<DeckyName>,
+}
+
+impl Ended {
+    /// Whether there were rows, and each of them ended well.
+    #[must_use]
+    pub fn all_succeeded(&self) -> bool {
+        !self.succeeded.is_empty() && self.failed.is_empty() && self.others.is_empty()
+    }
 }
 
 impl Context {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let (active, heard) = (Arc::<Active>::default(), Arc::<Heard>::default());
-        let told = Told { active: Arc::clone(&active), heard: Arc::clone(&heard) };
-        Self {
-            steps: ClockSteps::new(&*parts.clock),
-            journal: Journal::observed(parts.store, parts.bus, Some(Arc::new(told))),
-            master: parts.master,
-            active,
-            heard,
-            engine: parts.engine,
-            agents: parts.agents,
-            hosts: parts.hosts,
-            clock: parts.clock,
-            progress: parts.progress,
-            deadlines: parts.deadlines,
-            limits: parts.limits,
-            engine_gate: AsyncMutex::new(()),
-            dispatch_gate: Semaphore::new(parts.limits.dispatches.max(1)),
-            host_gates: Mutex::default(),
+    pub(super) fn new(master: Arc<Master>, rows: impl Iterator<Item = LifecycleId>) -> Self {
+        Self { master, left: Mutex::new(rows.collect()) }
+    }
+
+    /// Fails rows that were not started, all in one commit.
+    pub async fn fail(&self, rows: Rows<Pending>, failure: &Failure) {
+        self.settled(rows.values().map(Lifecycle::id));
+        master::fail_pending(&self.master, rows.into_values().collect(), failure).await;
+    }
+
+    /// Whether somebody asked for this decky's work to stop.
+    #[must_use]
+    pub fn is_cancelled<S: State>(&self, row: &Lifecycle<S>) -> bool {
+        self.master.active.token(row.id()).is_cancelled()
+    }
+
+    /// What is placed, as it is now. A row that is to bring something up has it
+    /// in its decky's [`Placement::tried`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the placements can't be read.
+    pub async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        self.master.journal.store().placements(query).await
+    }
+
+    /// The time, by the runner's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.master.time.clock.now()
+    }
+
+    /// Waits, by the runner's clock. Cancel-safe.
+    pub async fn sleep(&self, duration: Duration) {
+        self.master.time.clock.sleep(duration).await;
+    }
+
+    /// Takes all rows to running in one commit. What somebody else has ended is
+    /// left out; what the store could not take fails.
+    pub(super) async fn to_running(
+        &self,
+        rows: Rows<Pending>,
+        deadline: impl Fn(Timestamp) -> Timestamp,
+    ) -> Rows<Running> {
+        let master = &*self.master;
+        let at = master.time.deadline_base();
+        let deckies: Vec<(DeckyName, LifecycleId)> =
+            rows.iter().map(|(decky, row)| (decky.clone(), row.id())).collect();
+        let steps = rows.into_values().map(|row| row.start(at, deadline(at))).collect();
+        let answers = master.journal.commit_all(steps).await;
+        let mut started = Rows::new();
+        let mut refused: Vec<Lifecycle<Pending>> = Vec::new();
+        let mut unknown = Vec::new();
+        let mut why = Failure::new(FailureKind::Store, "the store did not take the step to running");
+        for ((decky, id), answer) in deckies.into_iter().zip(answers) {
+            match answer {
+                Ok(row) => {
+                    started.insert(decky, row);
+                    continue;
+                }
+                Err(CommitError::NotCommitted { lifecycle, error }) => {
+                    why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
+                    refused.push(lifecycle);
+                }
+                Err(CommitError::Unknown { id, error }) => {
+                    why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
+                    unknown.push(id);
+                }
+                Err(gone) => gone.say(),
+            }
+            self.settled([id].into_iter());
+        }
+        master::fail_pending(master, refused, &why).await;
+        master::fail_open(master, &unknown, &why).await;
+        started
+    }
+
+    /// Ends running rows, each by its own result, in one commit.
+    pub(super) async fn close(&self, rows: Vec<(Lifecycle<Running>, Result<(), Failure>)>) -> Ended {
+        let mut others: BTreeSet<DeckyName> = rows.iter().map(|(row, _)| row.decky().clone()).collect();
+        self.settled(rows.iter().map(|(row, _)| row.id()));
+        let mut ended = Ended::default();
+        for closed in master::close(&self.master, rows).await {
+            match closed {
+                Closed::Succeeded(row) => {
+                    others.remove(row.decky());
+                    ended.succeeded.insert(row.decky().clone(), row);
+                }
+                Closed::Failed(row) => {
+                    others.remove(row.decky());
+                    ended.failed.insert(row.decky().clone(), row);
+                }
+            }
+        }
+        Ended { others, ..ended }
+    }
+
+    /// These rows are no longer this context's to end.
+    pub(super) fn settled(&self, rows: impl Iterator<Item = LifecycleId>) {
+        let mut left = self.lock();
+        for id in rows {
+            left.remove(&id);
         }
     }
 
-    /// The time by which rows count as due; to be asked for also before a
-    /// deadline is set, see [`ClockSteps`].
-    pub(crate) fn due_time(&self) -> Timestamp {
-        self.steps.due_time(&*self.clock, self.deadlines.longest())
+    /// The rows that are left.
+    pub(super) fn left(&self) -> Vec<LifecycleId> {
+        self.lock().iter().copied().collect()
     }
 
-    pub(crate) fn has_stepped_back(&self) -> bool {
-        self.steps.has_stepped_back()
-    }
-
-    pub(crate) fn looked_ahead(&self) {
-        self.steps.looked_ahead();
-    }
-
-    pub(crate) fn note_ahead(&self, row: &Record) {
-        let patience = match (row.status(), &row.host) {
-            (Status::Pending, _) => self.deadlines.queue,
-            (_, None) => self.deadlines.run,
-            (_, Some(_)) => self.deadlines.remote_run(),
-        };
-        self.steps.note_ahead(&*self.clock, row, patience);
-    }
-
-    pub(crate) fn ahead_and_due(&self) -> Vec<(LifecycleId, Revision)> {
-        self.steps.ahead_and_due(&*self.clock)
-    }
-
-    /// The wall time to set a deadline from.
-    pub(crate) fn deadline_base(&self) -> Timestamp {
-        // Sees a step before it is too late to tell.
-        self.due_time();
-        self.clock.now()
-    }
-
-    /// This master, as the home of its own deckies.
-    pub(crate) fn home(&self) -> Home {
-        Home::Master(self.master.clone())
-    }
-
-    /// Placements, or why the work can't be begun.
-    pub(crate) async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, Failure> {
-        let read = self.journal.store().placements(query).await;
-        read.map_err(|error| Failure::new(FailureKind::Store, &format!("not begun: {error}")))
-    }
-
-    /// The lock that keeps calls to one host one at a time.
-    pub(crate) fn host_gate(&self, host: &HostId) -> Arc<AsyncMutex<()>> {
-        let mut gates = self.host_gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|_, gate| Arc::strong_count(gate) > 1);
-        Arc::clone(gates.entry(host.clone()).or_default())
-    }
-}
-
-/// Hears of every change of a row, in one place, so that no path forgets it.
-#[derive(Debug)]
-struct Told {
-    active: Arc<Active>,
-    heard: Arc<Heard>,
-}
-
-impl Observer for Told {
-    fn changed(&self, row: &Record) {
-        self.heard.changed(row);
-        // Asked to stop, or ended by somebody else: whoever drives it stops.
-        if row.cancel_requested_at.is_some() || !row.is_open() {
-            self.active.cancel(row.id);
-        }
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<LifecycleId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

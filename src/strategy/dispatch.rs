@@ -1,6 +1,6 @@
 //! One agent call for the rows of one host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use futures_lite::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
 
 use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
-use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, Lifecycle};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Pending, Running};
+use crate::master::{HostTurn, Master, Stage, panic_text};
 use crate::placement::{Aim, Home, Placement, fleet_of};
 use crate::store::PlacementQuery;
 
-use super::engine_call::{Started, start};
-use super::{Context, Rows, Stage, ending, panic_text};
+use super::{Context, Ended, Rows};
 
-/// What the agent is asked for the rows of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Task {
-    /// The host's deckies, of which the rows are some or all.
+/// What an agent is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// Bring up the host's deckies, of which the rows are some or all.
     Deploy,
-    /// The one row's new services.
+    /// Give the decky of the one row its new services.
     Mutate,
-    /// The one row's decky.
+    /// Take the decky of the one row down.
     Teardown,
-    /// All that the host has; the rows are of all of it.
+    /// Take down all that the host has; the rows are of all of it.
     TeardownAll,
 }
 
@@ -35,53 +35,136 @@ enum Message {
     Teardown(TeardownCall),
 }
 
+/// Rows of one host that are durably running: its agent may be called for them.
+/// Other calls to the host wait until they are settled.
+#[derive(Debug)]
+#[must_use = "dispatch them, and settle them by the answer"]
+pub struct StartedOn {
+    host: HostId,
+    rows: Rows<Running>,
+    _turn: HostTurn,
+}
+
+/// What became of a dispatch: what [`Context::settle`] does with the rows.
+#[derive(Debug)]
+#[must_use = "settle the rows by it"]
+pub struct Dispatched(Answer);
+
+#[derive(Debug)]
+enum Answer {
+    /// The worker has taken the work, or may have: its heartbeat ends the rows.
+    Taken,
+    /// The agent did it, and said so.
+    Done,
+    Failed(Failure),
+}
+
+impl StartedOn {
+    /// Whether there is none: somebody else has ended them all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The host.
+    #[must_use]
+    pub const fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    /// The rows.
+    #[must_use]
+    pub const fn rows(&self) -> &Rows<Running> {
+        &self.rows
+    }
+
+    fn ids(&self) -> BTreeMap<DeckyName, LifecycleId> {
+        self.rows.iter().map(|(decky, row)| (decky.clone(), row.id())).collect()
+    }
+}
+
+impl Dispatched {
+    /// Why the work did not reach the worker, or was refused; none if it did.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Failure> {
+        match &self.0 {
+            Answer::Failed(failure) => Some(failure),
+            Answer::Taken | Answer::Done => None,
+        }
+    }
+}
+
 /// Drives all calls at once; each is polled only when it was woken.
 pub(super) async fn all<F: Future<Output = ()>>(calls: impl Iterator<Item = F>) {
     let mut left: FuturesUnordered<F> = calls.collect();
     while left.next().await.is_some() {}
 }
 
-/// Takes the rows to running, calls the agent, and hands the rows over,
-/// succeeds or fails them by its answer.
-pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, task: Task) {
-    let ids = || rows.values().map(Lifecycle::id);
-    context.active.enter(ids(), Stage::DispatchQueue);
-    let host_gate = context.host_gate(&host);
-    let _host_turn = host_gate.lock().await;
-    let _turn = context.dispatch_gate.acquire().await;
-    context.active.enter(ids(), Stage::Dispatch);
-    let started = start(context, rows, |at| at.plus(context.deadlines.remote_run())).await;
-    if started.is_empty() {
-        return;
+impl Context {
+    /// Waits for its turn at the host, and takes the rows to running in one
+    /// commit. What somebody else has ended meanwhile is left out; what the
+    /// store could not take fails.
+    pub async fn start_on(&self, host: HostId, rows: Rows<Pending>) -> StartedOn {
+        self.master.active.enter(rows.values().map(Lifecycle::id), Stage::DispatchQueue);
+        let turn = self.master.swarm.turn(&host).await;
+        self.master.active.enter(rows.values().map(Lifecycle::id), Stage::Dispatch);
+        let patience = self.master.time.deadlines.remote_run();
+        let rows = self.to_running(rows, |at| at.plus(patience)).await;
+        StartedOn { host, rows, _turn: turn }
     }
-    let called = match message(context, &host, task, &started).await {
-        Ok(message) => call(context, &host, &message).await,
-        Err(failure) => Err(failure),
-    };
-    match called {
-        Ok(Called::Answered) => {
-            context.heard.note(&host, context.clock.monotonic());
-            match task {
-                Task::Deploy | Task::Mutate => hand_over(context, &host, started),
-                Task::Teardown | Task::TeardownAll => {
-                    ending::close(context, started.into_rows().map(|(_, row)| (row, Ok(()))).collect()).await;
+
+    /// Calls the host's agent for these rows: one call. Whatever goes wrong, a
+    /// panic and a deadline too, is in the answer.
+    pub async fn dispatch(&self, started: &StartedOn, call: Call) -> Dispatched {
+        let (master, host) = (&*self.master, &started.host);
+        if started.is_empty() {
+            return Dispatched(Answer::Done);
+        }
+        let called = match message(master, call, started).await {
+            Ok(message) => self::call(master, host, &message).await,
+            Err(failure) => Err(failure),
+        };
+        Dispatched(match called {
+            Ok(Called::Answered) => {
+                master.swarm.heard.note(host, master.time.clock.monotonic());
+                match call {
+                    Call::Deploy | Call::Mutate => Answer::Taken,
+                    Call::Teardown | Call::TeardownAll => Answer::Done,
                 }
             }
-        }
-        Ok(Called::Unsaid) => hand_over(context, &host, started),
-        Err(failure) => {
-            log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
-            let ends = started.into_rows().map(|(_, row)| (row, Err(failure.clone())));
-            ending::close(context, ends.collect()).await;
-        }
+            Ok(Called::Unsaid) => Answer::Taken,
+            Err(failure) => {
+                log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
+                Answer::Failed(failure)
+            }
+        })
     }
-}
 
-/// The rows are the worker's to end.
-fn hand_over(context: &Context, host: &HostId, started: Started) {
-    for (_, row) in started.into_rows() {
-        context.heard.hand_over(host, row.id());
-        row.hand_over();
+    /// Hands the rows to the worker, succeeds or fails them, by what became of
+    /// their dispatch. Rows that the worker has taken are ended by its
+    /// heartbeat, and are in nothing that this gives.
+    pub async fn settle(&self, started: StartedOn, dispatched: Dispatched) -> Ended {
+        let StartedOn { host, rows, _turn } = started;
+        let result = match dispatched.0 {
+            Answer::Taken => {
+                self.settled(rows.values().map(Lifecycle::id));
+                for row in rows.into_values() {
+                    self.master.swarm.heard.hand_over(&host, row.id());
+                    row.hand_over();
+                }
+                return Ended::default();
+            }
+            Answer::Done => Ok(()),
+            Answer::Failed(failure) => Err(failure),
+        };
+        self.close(rows.into_values().map(|row| (row, result.clone())).collect()).await
+    }
+
+    /// Start, dispatch, settle.
+    pub(super) async fn to_host(&self, host: HostId, rows: Rows<Pending>, call: Call) {
+        let started = self.start_on(host, rows).await;
+        let dispatched = self.dispatch(&started, call).await;
+        self.settle(started, dispatched).await;
     }
 }
 
@@ -89,43 +172,38 @@ fn hand_over(context: &Context, host: &HostId, started: Started) {
 /// call's turn at the host. DECNET's agent replaces all that it runs by what a
 /// deploy sends it, so a shard holds all of the host's deckies, those without a
 /// row of this call as well.
-async fn message(
-    context: &Context,
-    host: &HostId,
-    task: Task,
-    started: &Started,
-) -> Result<Message, Failure> {
+async fn message(master: &Master, call: Call, started: &StartedOn) -> Result<Message, Failure> {
     let ids = started.ids();
     let lost =
         || Failure::new(FailureKind::Store, "nothing says any more what it was to bring about; ask again");
-    Ok(match task {
-        Task::Deploy => {
-            let home = Home::Host(host.clone());
-            let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
+    Ok(match call {
+        Call::Deploy => {
+            let home = Home::Host(started.host.clone());
+            let placements = master.placements(&PlacementQuery::At(home.clone())).await?;
             let told = placements.iter().filter_map(Placement::as_told).filter(|placed| placed.home == home);
             let mut told: Vec<_> = told.collect();
             // Those of this call come first: theirs is the network, should it
             // change.
-            let own: BTreeSet<&DeckyName> = started.deckies().collect();
+            let own: BTreeSet<&DeckyName> = started.rows.keys().collect();
             told.sort_by_key(|placed| !own.contains(&placed.config.name));
             let here: BTreeSet<&DeckyName> = told.iter().map(|placed| &placed.config.name).collect();
-            if !started.deckies().all(|decky| here.contains(decky)) {
+            if !started.rows.keys().all(|decky| here.contains(decky)) {
                 return Err(lost());
             }
             let config = fleet_of(told.iter().map(|placed| &***placed)).ok_or_else(lost)?;
             Message::Deploy(DeployCall { config: Arc::new(config), lifecycle_ids: ids })
         }
-        Task::Mutate => {
+        Call::Mutate => {
             let (decky, lifecycle_id) = ids.into_iter().next().ok_or_else(lost)?;
-            let placements = context.placements(&PlacementQuery::Of(vec![decky.clone()])).await?;
+            let placements = master.placements(&PlacementQuery::Of(vec![decky.clone()])).await?;
             let tried = placements.first().and_then(|placement| placement.tried.get(&lifecycle_id));
             let Some(Aim::Up(placed)) = tried.map(|tried| &tried.aim) else { return Err(lost()) };
             Message::Mutate(MutateCall { decky, services: placed.config.services.clone(), lifecycle_id })
         }
-        Task::Teardown => {
+        Call::Teardown => {
             Message::Teardown(TeardownCall { decky: ids.keys().next().cloned(), lifecycle_ids: ids })
         }
-        Task::TeardownAll => Message::Teardown(TeardownCall { decky: None, lifecycle_ids: ids }),
+        Call::TeardownAll => Message::Teardown(TeardownCall { decky: None, lifecycle_ids: ids }),
     })
 }
 
@@ -144,9 +222,9 @@ enum Called {
 /// word could be taken for a later row's. A teardown is answered when it is
 /// done, which may be long after: there a worker that names rows is waited
 /// for, as for its other work.
-async fn call(context: &Context, id: &HostId, message: &Message) -> Result<Called, Failure> {
+async fn call(master: &Master, id: &HostId, message: &Message) -> Result<Called, Failure> {
     let unreachable = |text: &str| Failure::new(FailureKind::Unreachable, text);
-    let host = match context.hosts.find(id).await {
+    let host = match master.swarm.hosts.find(id).await {
         Ok(Some(host)) => host,
         Ok(None) => {
             return Err(unreachable(&format!(
@@ -155,16 +233,16 @@ async fn call(context: &Context, id: &HostId, message: &Message) -> Result<Calle
         }
         Err(error) => return Err(unreachable(&error.to_string())),
     };
-    let first = once(context, &host, message).await;
+    let first = once(master, &host, message).await;
     let last = match first {
         Err(Fault::Agent(unconfirmed @ AgentError::Unconfirmed { .. }))
-            if context.heard.has_named_rows(id) =>
+            if master.swarm.heard.has_named_rows(id) =>
         {
             if matches!(message, Message::Teardown(_)) {
                 return Ok(Called::Unsaid);
             }
             // What became of the second call says nothing of the first.
-            once(context, &host, message).await.map_err(|_| Fault::Agent(unconfirmed))
+            once(master, &host, message).await.map_err(|_| Fault::Agent(unconfirmed))
         }
         other => other,
     };
@@ -189,8 +267,8 @@ enum Fault {
     Panic(String),
 }
 
-async fn once(context: &Context, host: &Host, message: &Message) -> Result<(), Fault> {
-    let agents = &context.agents;
+async fn once(master: &Master, host: &Host, message: &Message) -> Result<(), Fault> {
+    let agents = &master.swarm.agents;
     let called = async {
         match message {
             Message::Deploy(call) => agents.deploy(host, call).await,
@@ -205,8 +283,8 @@ async fn once(context: &Context, host: &Host, message: &Message) -> Result<(), F
         }
     };
     let too_late = async {
-        context.clock.sleep(context.deadlines.dispatch).await;
-        let reason = format!("no answer within {} s", context.deadlines.dispatch.as_secs());
+        master.time.clock.sleep(master.time.deadlines.dispatch).await;
+        let reason = format!("no answer within {} s", master.time.deadlines.dispatch.as_secs());
         Err(Fault::Agent(AgentError::Unconfirmed { reason }))
     };
     caught.or(too_late).await

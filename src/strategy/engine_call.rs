@@ -1,6 +1,6 @@
-//! One engine call for many rows.
+//! One engine call for many rows of the master's own deckies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -8,121 +8,111 @@ use futures_lite::FutureExt;
 
 use crate::engine::{Report, Task, Work};
 use crate::fleet::FleetConfig;
-use crate::journal::CommitError;
-use crate::lifecycle::{
-    DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Pending, Running, Timestamp,
-};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending, Running};
+use crate::master::{Master, Stage, Turn, panic_text};
 use crate::placement::{Aim, fleet_of};
 use crate::store::PlacementQuery;
 
-use super::{Context, Rows, Stage, ending, panic_text};
+use super::{Context, Ended, Rows};
 
 /// Which of the engine's three.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Call {
+enum Call {
     Deploy,
     Mutate,
     Teardown,
 }
 
-/// Rows that are durably running; the engine may be called for them.
-pub(super) struct Started {
-    rows: BTreeMap<DeckyName, Lifecycle<Running>>,
+/// Rows of the master's own deckies that are durably running: the engine may be
+/// called for them. Other calls that would be in the way wait until they have
+/// ended, so end them before you start more.
+#[derive(Debug)]
+#[must_use = "call the engine for them, and end them by its report"]
+pub struct Started {
+    rows: Rows<Running>,
+    _turn: Turn,
 }
 
 impl Started {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is none: somebody else has ended them all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    pub(super) fn deckies(&self) -> impl Iterator<Item = &DeckyName> {
-        self.rows.keys()
-    }
-
-    pub(super) fn ids(&self) -> BTreeMap<DeckyName, LifecycleId> {
-        self.rows.iter().map(|(decky, row)| (decky.clone(), row.id())).collect()
-    }
-
-    pub(super) fn into_rows(self) -> impl Iterator<Item = (DeckyName, Lifecycle<Running>)> {
-        self.rows.into_iter()
+    /// The rows.
+    #[must_use]
+    pub const fn rows(&self) -> &Rows<Running> {
+        &self.rows
     }
 }
 
-/// Takes all rows to running in one commit. What somebody else has ended is
-/// left out; what the store could not take fails.
-pub(super) async fn start(
-    context: &Context,
-    rows: Rows,
-    deadline: impl Fn(Timestamp) -> Timestamp,
-) -> Started {
-    let at = context.deadline_base();
-    let deckies: Vec<DeckyName> = rows.keys().cloned().collect();
-    let steps = rows.into_values().map(|row| row.start(at, deadline(at))).collect();
-    let answers = context.journal.commit_all(steps).await;
-    let mut started = BTreeMap::new();
-    let mut refused: Vec<Lifecycle<Pending>> = Vec::new();
-    let mut unknown = Vec::new();
-    let mut why = Failure::new(FailureKind::Store, "the store did not take the step to running");
-    for (decky, answer) in deckies.into_iter().zip(answers) {
-        match answer {
-            Ok(row) => {
-                started.insert(decky, row);
-            }
-            Err(CommitError::NotCommitted { lifecycle, error }) => {
-                why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
-                refused.push(lifecycle);
-            }
-            Err(CommitError::Unknown { id, error }) => {
-                why = Failure::new(FailureKind::Store, &format!("not started: {error}"));
-                unknown.push(id);
-            }
-            Err(gone) => gone.say(),
-        }
+impl Context {
+    /// Waits for its turn with the engine, and takes the rows to running in one
+    /// commit. What somebody else has ended meanwhile is left out; what the
+    /// store could not take fails.
+    pub async fn start(&self, rows: Rows<Pending>) -> Started {
+        self.master.active.enter(rows.values().map(Lifecycle::id), Stage::EngineQueue);
+        let turn = self.master.local.turn(rows.keys()).await;
+        let run = self.master.time.deadlines.run;
+        let rows = self.to_running(rows, |at| at.plus(run)).await;
+        self.master.active.enter(rows.values().map(Lifecycle::id), Stage::Engine);
+        Started { rows, _turn: turn }
     }
-    ending::fail_pending(context, refused, &why).await;
-    ending::fail_open(context, &unknown, &why).await;
-    Started { rows: started }
-}
 
-/// Waits for the engine, takes the rows to running in one commit, calls the
-/// engine once, and ends each row by the report in one commit.
-pub(super) async fn run(context: &Context, call: Call, rows: Rows) {
-    if rows.is_empty() {
-        return;
+    /// Has the engine bring the rows' deckies up: one call for all. Whatever
+    /// goes wrong, a panic and a deadline too, is in the report.
+    pub async fn deploy(&self, started: &Started) -> Report {
+        self.call_engine(Call::Deploy, started).await
     }
-    context.active.enter(rows.values().map(Lifecycle::id), Stage::EngineQueue);
-    let _turn = context.engine_gate.lock().await;
-    let started = start(context, rows, |at| at.plus(context.deadlines.run)).await;
-    if started.is_empty() {
-        return;
+
+    /// Has the engine give the rows' deckies their new services; see
+    /// [`deploy`](Self::deploy).
+    pub async fn mutate(&self, started: &Started) -> Report {
+        self.call_engine(Call::Mutate, started).await
     }
-    context.active.enter(started.rows.values().map(Lifecycle::id), Stage::Engine);
-    let mut report = match fleet(context, call, &started).await {
-        Ok(fleet) => call_engine(context, call, &Arc::new(fleet), &started).await,
-        Err(failure) => all_failed(&started, &failure),
-    };
-    for (decky, row) in &started.rows {
-        if let Err(failure) = report.outcome(decky)
-            && failure.kind() != FailureKind::Cancelled
-            && context.active.token(row.id()).is_cancelled()
-        {
-            report.failed(decky.clone(), Failure::new(FailureKind::Cancelled, failure.message()));
+
+    /// Has the engine take the rows' deckies down; see
+    /// [`deploy`](Self::deploy).
+    pub async fn teardown(&self, started: &Started) -> Report {
+        self.call_engine(Call::Teardown, started).await
+    }
+
+    /// Ends each row by the report, all in one commit. A decky that the report
+    /// does not name has failed.
+    pub async fn end(&self, started: Started, report: &Report) -> Ended {
+        let Started { rows, _turn } = started;
+        let ends = rows.into_iter().map(|(decky, row)| {
+            let mut outcome = report.outcome(&decky);
+            if let Err(failure) = &outcome
+                && failure.kind() != FailureKind::Cancelled
+                && self.is_cancelled(&row)
+            {
+                outcome = Err(Failure::new(FailureKind::Cancelled, failure.message()));
+            }
+            (row, outcome)
+        });
+        self.close(ends.collect()).await
+    }
+
+    async fn call_engine(&self, call: Call, started: &Started) -> Report {
+        if started.is_empty() {
+            return Report::new();
+        }
+        match fleet(&self.master, call, started).await {
+            Ok(fleet) => call_engine(&self.master, call, &Arc::new(fleet), started).await,
+            Err(failure) => all_failed(started, &failure),
         }
     }
-    let ends = started.into_rows().map(|(decky, row)| {
-        let outcome = report.outcome(&decky);
-        (row, outcome)
-    });
-    ending::close(context, ends.collect()).await;
 }
 
 /// The fleet that is at home here, as it shall be once this call's rows have
 /// succeeded: read now that the engine is this call's alone, since another call
 /// may have changed it since the request. A teardown's fleet still has what is
 /// to go.
-async fn fleet(context: &Context, call: Call, started: &Started) -> Result<FleetConfig, Failure> {
-    let home = context.home();
-    let placements = context.placements(&PlacementQuery::At(home.clone())).await?;
+async fn fleet(master: &Master, call: Call, started: &Started) -> Result<FleetConfig, Failure> {
+    let home = master.home();
+    let placements = master.placements(&PlacementQuery::At(home.clone())).await?;
     let mut own = Vec::new();
     let mut others = Vec::new();
     for placement in &placements {
@@ -135,7 +125,7 @@ async fn fleet(context: &Context, call: Call, started: &Started) -> Result<Fleet
         if tried.is_some() { own.push(placed) } else { others.push(placed) }
     }
     let aimed: BTreeSet<&DeckyName> = own.iter().map(|placed| &placed.config.name).collect();
-    if !matches!(call, Call::Teardown) && !started.deckies().all(|decky| aimed.contains(decky)) {
+    if !matches!(call, Call::Teardown) && !started.rows.keys().all(|decky| aimed.contains(decky)) {
         let text = "nothing says any more what it was to bring about; ask again";
         return Err(Failure::new(FailureKind::Store, text));
     }
@@ -145,7 +135,7 @@ async fn fleet(context: &Context, call: Call, started: &Started) -> Result<Fleet
 
 fn all_failed(started: &Started, failure: &Failure) -> Report {
     let mut report = Report::new();
-    for decky in started.deckies() {
+    for decky in started.rows.keys() {
         report.failed(decky.clone(), failure.clone());
     }
     report
@@ -153,20 +143,20 @@ fn all_failed(started: &Started, failure: &Failure) -> Report {
 
 /// Calls the engine; whatever happens is a report. The call is dropped at the
 /// rows' deadline, or when all were cancelled and the engine doesn't stop.
-async fn call_engine(context: &Context, call: Call, fleet: &Arc<FleetConfig>, started: &Started) -> Report {
-    let task = |row: &Lifecycle<Running>| Task { id: row.id(), cancel: context.active.token(row.id()) };
+async fn call_engine(master: &Master, call: Call, fleet: &Arc<FleetConfig>, started: &Started) -> Report {
+    let task = |row: &Lifecycle<Running>| Task { id: row.id(), cancel: master.active.token(row.id()) };
     let work = Work {
         fleet: Arc::clone(fleet),
         deckies: started.rows.iter().map(|(decky, row)| (decky.clone(), task(row))).collect(),
-        clock: Arc::clone(&context.clock),
-        progress: Arc::clone(&context.progress),
+        clock: Arc::clone(&master.time.clock),
+        progress: Arc::clone(&master.local.progress),
     };
     let engine = async {
         let called = async {
             match call {
-                Call::Deploy => context.engine.deploy(&work).await,
-                Call::Mutate => context.engine.mutate(&work).await,
-                Call::Teardown => context.engine.teardown(&work).await,
+                Call::Deploy => master.local.engine.deploy(&work).await,
+                Call::Mutate => master.local.engine.mutate(&work).await,
+                Call::Teardown => master.local.engine.teardown(&work).await,
             }
         };
         match AssertUnwindSafe(called).catch_unwind().await {
@@ -177,15 +167,15 @@ async fn call_engine(context: &Context, call: Call, fleet: &Arc<FleetConfig>, st
         }
     };
     let too_late = async {
-        context.clock.sleep(context.deadlines.run).await;
-        let seconds = context.deadlines.run.as_secs();
+        master.time.clock.sleep(master.time.deadlines.run).await;
+        let seconds = master.time.deadlines.run.as_secs();
         Err(Failure::new(FailureKind::Deadline, &format!("the engine did not end within {seconds} s")))
     };
     let too_stubborn = async {
         for task in work.deckies.values() {
             task.cancel.cancelled().await;
         }
-        context.clock.sleep(context.deadlines.cancel).await;
+        master.time.clock.sleep(master.time.deadlines.cancel).await;
         Err(Failure::new(
             FailureKind::Cancelled,
             "cancelled; the engine did not stop in time and was dropped",

@@ -1,9 +1,21 @@
 //! Deploys the master's own deckies: one engine call, all rows together.
 
-use super::engine_call::{self, Call};
-use super::{Context, Rows};
+use async_trait::async_trait;
 
-/// Brings the rows' deckies up; the engine sees all that are at home here.
-pub(super) async fn run(context: &Context, rows: Rows) {
-    engine_call::run(context, Call::Deploy, rows).await;
+use crate::lifecycle::Pending;
+
+use super::{Context, Rows, Strategy};
+
+/// Brings the rows' deckies up by one engine call, which sees all that are at
+/// home here; ends the rows in one commit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalDeploy;
+
+#[async_trait]
+impl Strategy for LocalDeploy {
+    async fn run(&self, cx: &Context, rows: Rows<Pending>) {
+        let started = cx.start(rows).await;
+        let report = cx.deploy(&started).await;
+        cx.end(started, &report).await;
+    }
 }

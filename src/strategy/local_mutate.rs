@@ -1,10 +1,21 @@
-//! Gives the master's own deckies other services. The new services become
-//! their placements' only if the engine succeeded with them.
+//! Gives the master's own deckies other services.
 
-use super::engine_call::{self, Call};
-use super::{Context, Rows};
+use async_trait::async_trait;
 
-/// Mutates the rows' deckies.
-pub(super) async fn run(context: &Context, rows: Rows) {
-    engine_call::run(context, Call::Mutate, rows).await;
+use crate::lifecycle::Pending;
+
+use super::{Context, Rows, Strategy};
+
+/// Mutates the rows' deckies by one engine call. The new services become their
+/// placements' only if the engine succeeded with them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalMutate;
+
+#[async_trait]
+impl Strategy for LocalMutate {
+    async fn run(&self, cx: &Context, rows: Rows<Pending>) {
+        let started = cx.start(rows).await;
+        let report = cx.mutate(&started).await;
+        cx.end(started, &report).await;
+    }
 }

@@ -2,111 +2,104 @@
 //!
 //! | | the master's own deckies | a worker's deckies |
 //! |---|---|---|
-//! | deploy | [`local_deploy`]: one engine call for all | [`swarm_deploy`]: a shard for each host |
-//! | mutate | [`local_mutate`] | [`swarm_mutate`] |
+//! | deploy | [`LocalDeploy`]: one engine call for all | [`SwarmDeploy`]: a shard for each host |
+//! | mutate | [`LocalMutate`] | [`SwarmMutate`] |
+//! | teardown | [`LocalTeardown`] | [`SwarmTeardown`] |
 //!
-//! Teardown goes the same two ways, and first: an address or a host's place is
-//! free only once it is done. What a row is to bring about stands on its
-//! decky's placement; how the others of its home stand, on theirs. A strategy
-//! never fails outwards: whatever goes wrong ends as a `Failed` row.
+//! [`Strategies`] says which is taken for what, and takes strategies of one's
+//! own. A strategy holds its rows as typed handles and goes on by what
+//! [`Context`] gives it, which is what is legal and no more: only started rows
+//! can be brought to an engine or a host, only an engine's report or an agent's
+//! answer ends them well.
+//!
+//! ```text
+//! Rows<Pending> ──start────▶ Started ───deploy──▶ Report ─────▶ end ──▶ Ended
+//!       │       ──start_on─▶ StartedOn ─dispatch▶ Dispatched ─▶ settle ─▶ Ended, or the worker's
+//!       └───────fail───────▶ Failed
+//! ```
+//!
+//! A strategy never fails outwards: whatever goes wrong ends as a failed row.
+//! What it leaves open, by a panic or by forgetting it, fails when it returns.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::fmt;
 
-use futures_lite::FutureExt;
+use async_trait::async_trait;
 
-use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Operation, Pending};
+use crate::lifecycle::{DeckyName, Lifecycle, Pending};
 
-mod active;
-mod clock_steps;
 mod context;
 mod dispatch;
-mod ending;
+mod drive;
 mod engine_call;
-mod heard;
 mod local_deploy;
 mod local_mutate;
+mod selection;
 mod swarm_deploy;
 mod swarm_mutate;
 mod teardown;
 mod way_clear;
 
-pub(crate) use active::{Active, Guard, Stage};
-pub(crate) use context::{Context, Parts};
-pub use context::{Deadlines, Limits};
-pub(crate) use ending::fail_open;
-pub(crate) use heard::Heard;
+pub use context::{Context, Ended};
+pub use dispatch::{Call, Dispatched, StartedOn};
+pub(crate) use drive::{Drive, Job};
+pub use engine_call::Started;
+pub use local_deploy::LocalDeploy;
+pub use local_mutate::LocalMutate;
+pub use selection::{Place, Strategies};
+pub use swarm_deploy::SwarmDeploy;
+pub use swarm_mutate::SwarmMutate;
+pub use teardown::{LocalTeardown, SwarmTeardown};
 
-/// What the rows of one accepted request are for.
-#[derive(Debug, Clone)]
-pub(crate) enum Job {
-    /// What their placements say.
-    Do,
-    /// The same, after a restart: of what was to be done before, some may have
-    /// been begun by the earlier start, and not be done yet.
-    Again,
-    /// Nothing can be done: the rows fail.
-    #[cfg(feature = "worker")]
-    Fail(Failure),
-}
+/// Rows by their decky, as typed handles.
+pub type Rows<S> = BTreeMap<DeckyName, Lifecycle<S>>;
 
-/// Pending rows by decky.
-pub(crate) type Rows = BTreeMap<DeckyName, Lifecycle<Pending>>;
-
-/// Drives the rows of one request to their end, or to where a worker ends
-/// them. Never panics outwards.
-pub(crate) async fn run(context: Arc<Context>, job: Job, rows: Vec<Lifecycle<Pending>>, guard: Guard) {
-    let ids: Vec<LifecycleId> = rows.iter().map(Lifecycle::id).collect();
-    let work = async {
-        match job {
-            Job::Do => drive(&context, rows, false).await,
-            Job::Again => drive(&context, rows, true).await,
-            #[cfg(feature = "worker")]
-            Job::Fail(failure) => ending::fail_pending(&context, rows, &failure).await,
-        }
-    };
-    if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-        let failure = Failure::new(FailureKind::Panic, &panic_text(&*panic));
-        log::error!(target: "decnet_lifecycle::strategy", error:% = failure; "a strategy panicked");
-        fail_open(&context, &ids, &failure).await;
-    }
-    guard.finish();
-}
-
-async fn drive(context: &Context, rows: Vec<Lifecycle<Pending>>, again: bool) {
-    let (gone, up): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| row.operation() == Operation::Teardown);
-    let needs_room = (again || !gone.is_empty()) && !up.is_empty();
-    let (here, there) = by_home(gone);
-    futures_lite::future::zip(teardown::local(context, here), teardown::remote(context, there)).await;
-    let up = if needs_room { way_clear::only(context, up).await } else { up };
-    let (mutates, deploys): (Vec<_>, Vec<_>) =
-        up.into_iter().partition(|row| row.operation() == Operation::Mutate);
-    let (deploy_here, deploy_there) = by_home(deploys);
-    let (mutate_here, mutate_there) = by_home(mutates);
-    let here = async {
-        local_deploy::run(context, deploy_here).await;
-        local_mutate::run(context, mutate_here).await;
-    };
-    let there = async {
-        swarm_deploy::run(context, deploy_there).await;
-        swarm_mutate::run(context, mutate_there).await;
-    };
-    futures_lite::future::zip(here, there).await;
-}
-
-/// The master's own, and those of workers.
-fn by_home(rows: Vec<Lifecycle<Pending>>) -> (Rows, Rows) {
-    rows.into_iter().map(|row| (row.decky().clone(), row)).partition(|(_, row)| row.host().is_none())
-}
-
-/// What a panic said, as far as it said it in text.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message");
-    format!("panicked: {said}")
+/// Drives rows to their end, or to where a worker ends them.
+///
+/// ```
+/// use decnet_lifecycle::strategy::{Context, LocalDeploy, Rows, Strategy};
+/// use decnet_lifecycle::{Failure, FailureKind, Pending};
+///
+/// /// Deploys one decky, and the rest only if that one came up.
+/// #[derive(Debug)]
+/// struct Canary;
+///
+/// #[async_trait::async_trait]
+/// impl Strategy for Canary {
+///     async fn run(&self, cx: &Context, mut rows: Rows<Pending>) {
+///         let Some(first) = rows.pop_first() else { return };
+///         let canary = cx.start(Rows::from([first])).await;
+///         let report = cx.deploy(&canary).await;
+///         if cx.end(canary, &report).await.all_succeeded() {
+///             LocalDeploy.run(cx, rows).await;
+///         } else {
+///             let why = Failure::new(FailureKind::Engine, "the first decky did not come up");
+///             cx.fail(rows, &why).await;
+///         }
+///     }
+/// }
+/// # use std::sync::Arc;
+/// # use decnet_lifecycle::{FleetConfig, DeployRequest, Operation, Runner, Status};
+/// # use decnet_lifecycle::{store::MemoryStore, strategy::{Place, Strategies}, testkit::FakeEngine};
+/// # futures_lite::future::block_on(async {
+/// let strategies = Strategies::default().with(Operation::Deploy, Place::Local, Canary);
+/// let (runner, _) = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new()))
+///     .strategies(strategies)
+///     .build()?
+///     .recover()
+///     .await?;
+/// # let fleet = FleetConfig::from_json(include_bytes!("../../examples/fleet.json"))?;
+/// # let accepted = runner.accept_deploy(DeployRequest::new(fleet)).await?;
+/// # let ids: Vec<_> = accepted.all_ids().collect();
+/// # accepted.run().await;
+/// # assert!(runner.wait(&ids).await?.iter().all(|row| row.status() == Status::Succeeded));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[async_trait]
+pub trait Strategy: fmt::Debug + Send + Sync + 'static {
+    /// Does the work of these rows, all of one request, one operation, and one
+    /// [`Place`]; there is at least one. May be dropped at any await: what it
+    /// had not ended is then failed by the next sweep.
+    async fn run(&self, cx: &Context, rows: Rows<Pending>);
 }

@@ -2,22 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use crate::lifecycle::HostId;
+use async_trait::async_trait;
 
-use super::dispatch::{self, Task};
-use super::{Context, Rows};
+use crate::lifecycle::{HostId, Pending};
 
-/// Dispatches each host's shard; its heartbeat ends the rows. A host that
-/// can't be reached fails its own rows only.
-pub(super) async fn run(context: &Context, rows: Rows) {
-    let calls =
-        by_host(rows).into_iter().map(|(host, rows)| dispatch::to_host(context, host, rows, Task::Deploy));
-    dispatch::all(calls).await;
+use super::{Call, Context, Rows, Strategy, dispatch};
+
+/// Dispatches each host's shard; its heartbeat ends the rows. A host that can't
+/// be reached fails its own rows only.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SwarmDeploy;
+
+#[async_trait]
+impl Strategy for SwarmDeploy {
+    async fn run(&self, cx: &Context, rows: Rows<Pending>) {
+        let calls = by_host(rows).into_iter().map(|(host, rows)| cx.to_host(host, rows, Call::Deploy));
+        dispatch::all(calls).await;
+    }
 }
 
 /// The rows of each worker host.
-pub(super) fn by_host(rows: Rows) -> BTreeMap<HostId, Rows> {
-    let mut hosts: BTreeMap<HostId, Rows> = BTreeMap::new();
+pub(super) fn by_host(rows: Rows<Pending>) -> BTreeMap<HostId, Rows<Pending>> {
+    let mut hosts: BTreeMap<HostId, Rows<Pending>> = BTreeMap::new();
     for (decky, row) in rows {
         if let Some(host) = row.host().cloned() {
             hosts.entry(host).or_default().insert(decky, row);

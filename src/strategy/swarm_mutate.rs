@@ -1,13 +1,22 @@
 //! Gives a worker's decky other services; the worker's heartbeat ends the row.
 
-use super::dispatch::{self, Task};
-use super::{Context, Rows};
+use async_trait::async_trait;
+
+use crate::lifecycle::Pending;
+
+use super::{Call, Context, Rows, Strategy, dispatch};
 
 /// Dispatches the mutate of each row to its host.
-pub(super) async fn run(context: &Context, rows: Rows) {
-    let calls = rows.into_iter().filter_map(|(decky, row)| {
-        let host = row.host().cloned()?;
-        Some(dispatch::to_host(context, host, Rows::from([(decky, row)]), Task::Mutate))
-    });
-    dispatch::all(calls).await;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SwarmMutate;
+
+#[async_trait]
+impl Strategy for SwarmMutate {
+    async fn run(&self, cx: &Context, rows: Rows<Pending>) {
+        let calls = rows.into_iter().filter_map(|(decky, row)| {
+            let host = row.host().cloned()?;
+            Some(cx.to_host(host, Rows::from([(decky, row)]), Call::Mutate))
+        });
+        dispatch::all(calls).await;
+    }
 }

@@ -7,16 +7,16 @@ use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending};
 use crate::placement::{Aim, Placed, Placement, Placements};
 use crate::store::PlacementQuery;
 
-use super::{Context, ending};
+use super::{Context, Rows};
 
 /// Fails the rows whose decky is still somewhere else, or whose address is
 /// still another's, and gives the others.
-pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Vec<Lifecycle<Pending>> {
-    let placements: Placements = match context.journal.store().placements(&PlacementQuery::All).await {
+pub(super) async fn only(cx: &Context, rows: Vec<Lifecycle<Pending>>) -> Vec<Lifecycle<Pending>> {
+    let placements: Placements = match cx.placements(&PlacementQuery::All).await {
         Ok(all) => all.into_iter().collect(),
         Err(error) => {
             let failure = Failure::new(FailureKind::Store, &format!("not started: {error}"));
-            ending::fail_pending(context, rows, &failure).await;
+            cx.fail(by_decky(rows), &failure).await;
             return Vec::new();
         }
     };
@@ -41,11 +41,15 @@ pub(super) async fn only(context: &Context, rows: Vec<Lifecycle<Pending>>) -> Ve
             None => clear.push(row),
             Some(why) => {
                 let failure = Failure::new(FailureKind::Clash, &why);
-                ending::fail_pending(context, vec![row], &failure).await;
+                cx.fail(by_decky(vec![row]), &failure).await;
             }
         }
     }
     clear
+}
+
+fn by_decky(rows: Vec<Lifecycle<Pending>>) -> Rows<Pending> {
+    rows.into_iter().map(|row| (row.decky().clone(), row)).collect()
 }
 
 fn in_the_way(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::engine::{Engine, Report, Work};
+use crate::engine::{Engine, Report, Turns, Work};
 use crate::fleet::{DeckyRuntime, FleetConfig};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Operation, ServiceName};
 
@@ -49,6 +49,7 @@ pub struct FakeEngine {
     calls: Mutex<Vec<EngineCall>>,
     /// What runs: each decky's services, and whether each does.
     up: Mutex<BTreeMap<DeckyName, BTreeMap<ServiceName, bool>>>,
+    side_by_side: bool,
 }
 
 impl FakeEngine {
@@ -56,6 +57,20 @@ impl FakeEngine {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An engine that takes calls about different deckies side by side, see
+    /// [`Turns::OneCallPerDecky`].
+    ///
+    /// ```
+    /// use decnet_lifecycle::{Engine as _, Turns, testkit::FakeEngine};
+    ///
+    /// assert_eq!(FakeEngine::new().turns(), Turns::OneCall);
+    /// assert_eq!(FakeEngine::side_by_side().turns(), Turns::OneCallPerDecky);
+    /// ```
+    #[must_use]
+    pub fn side_by_side() -> Self {
+        Self { side_by_side: true, ..Self::default() }
     }
 
     /// From now on, this is what happens to the decky.
@@ -136,6 +151,10 @@ impl FakeEngine {
 
 #[async_trait]
 impl Engine for FakeEngine {
+    fn turns(&self) -> Turns {
+        if self.side_by_side { Turns::OneCallPerDecky } else { Turns::OneCall }
+    }
+
     async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
         let mut found = self.found().await?;
         found.retain(|decky, _| fleet.decky(decky).is_some());

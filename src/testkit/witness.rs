@@ -7,7 +7,7 @@ use futures_lite::future::{block_on, poll_once};
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
 use crate::beat::{Delta, Reported};
 use crate::bus::{Bus, Event};
-use crate::engine::{Engine, Report, Work};
+use crate::engine::{Engine, Report, Turns, Work};
 use crate::fleet::{FleetConfig, Problems};
 use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Status};
 use crate::store::{Entry, Store, StoreError};
@@ -33,7 +33,7 @@ use crate::store::{Entry, Store, StoreError};
 ///
 /// let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
 /// let witness = Witness::new(Arc::clone(&store));
-/// let runner = Runner::builder(store, witness.engine(Arc::new(FakeEngine::new()))).build()?;
+/// let unrecovered = Runner::builder(store, witness.engine(Arc::new(FakeEngine::new()))).build()?;
 /// assert!(witness.breaches().is_empty());
 /// # Ok::<(), decnet_lifecycle::BuildError>(())
 /// ```
@@ -164,6 +164,10 @@ struct SeenEngine {
 
 #[async_trait]
 impl Engine for SeenEngine {
+    fn turns(&self) -> Turns {
+        self.inner.turns()
+    }
+
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
         self.inner.check(fleet)
     }

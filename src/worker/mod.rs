@@ -20,7 +20,7 @@
 //! let worker = Worker::builder(HostId::parse("w1")?, store, Arc::new(MyEngine::new()))
 //!     .settled_file(dir.path().join("settled.json"))
 //!     .build()?;
-//! worker.recover().await?;
+//! let (worker, _) = worker.recover().await?;
 //!
 //! let body = format!(r#"{{"config": {}, "dry_run": false, "no_cache": false}}"#,
 //!                    include_str!("../../examples/fleet.json"));
@@ -43,9 +43,9 @@ use async_lock::Mutex as AsyncMutex;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, NoProgress, Progress};
 use crate::lifecycle::{HostId, LifecycleId};
-use crate::runner::{AcceptError, Accepted, BuildError, Recovered, Runner};
+use crate::master::Deadlines;
+use crate::runner::{AcceptError, Accepted, BuildError, RecoverError, Recovered, Runner, Unrecovered};
 use crate::store::{Store, StoreError};
-use crate::strategy::Deadlines;
 
 mod beats;
 mod body;
@@ -132,17 +132,6 @@ impl Worker {
                 keep_closed: Duration::from_secs(7 * 86_400),
             },
         }
-    }
-
-    /// Ends what an earlier start left running: how far it came is unknown, so
-    /// it failed, and the next beat says so. Gives back what was taken and not
-    /// begun: spawn that, as any taken work. Call it once, before anything is
-    /// taken.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the open rows can't be read; call it again.
-    pub async fn recover(&self) -> Result<Recovered, StoreError> {
-        self.shared.runner.recover().await
     }
 
     /// Takes a deploy: it is durable when this returns. An id that was taken
@@ -283,7 +272,7 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// [`BuildError`] says which part can't be.
-    pub fn build(self) -> Result<Worker, BuildError> {
+    pub fn build(self) -> Result<Unrecovered<Worker>, BuildError> {
         if self.settings.beat_every.is_zero() {
             return Err(BuildError::Zero("the time between beats"));
         }
@@ -297,7 +286,7 @@ impl WorkerBuilder {
         }
         let shared = Shared {
             host: self.host,
-            runner: runner.build()?,
+            runner: runner.runner()?,
             store: self.store,
             engine: self.engine,
             clock: self.clock,
@@ -305,6 +294,22 @@ impl WorkerBuilder {
             settings: self.settings,
             taking: AsyncMutex::new(()),
         };
-        Ok(Worker { shared: Arc::new(shared) })
+        Ok(Unrecovered { inner: Worker { shared: Arc::new(shared) } })
+    }
+}
+
+impl Unrecovered<Worker> {
+    /// Ends what an earlier start left running: how far it came is unknown, so
+    /// it failed, and the next beat says so. Gives back what was taken and not
+    /// begun: spawn that, as any taken work. If the future is dropped, build
+    /// anew: nothing is lost.
+    ///
+    /// # Errors
+    /// [`RecoverError`] if the open rows can't be read.
+    pub async fn recover(self) -> Result<(Worker, Recovered), RecoverError<Worker>> {
+        match self.inner.shared.runner.recover().await {
+            Ok(recovered) => Ok((self.inner, recovered)),
+            Err(source) => Err(RecoverError { again: self, source }),
+        }
     }
 }

@@ -224,6 +224,7 @@ fn a_bus_that_nobody_empties_drops_the_oldest_and_counts_them() {
     let small = std::sync::Arc::new(ChannelBus::new(2));
     let heard = small.subscribe();
     let runner = Runner::builder(world.store.clone(), world.engine.clone()).bus(small).build().unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let accepted = block_on(runner.accept_deploy(DeployRequest::new(fleet(&["", ""])))).unwrap();
     block_on(accepted.run());
     assert_eq!(runner.counters().events_dropped, 4);

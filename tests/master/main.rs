@@ -10,5 +10,6 @@ mod reviewed;
 mod runtimes;
 mod swarm;
 mod sweeping;
+mod turns;
 mod waiting;
 mod world;

@@ -161,6 +161,7 @@ fn a_row_handed_over_after_its_host_s_silence_can_be_stopped_and_be_lost() {
         .clock(world.clock.clone())
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     block_on(runner.apply_deltas(&host("w1"), &[])).unwrap();
     world.clock.advance(Duration::from_secs(295));
     let accepted = block_on(runner.accept_deploy(DeployRequest::new(fleet(&["w1"])))).unwrap();
@@ -255,7 +256,7 @@ fn a_clock_that_is_put_right_by_a_year_holds_no_row_open() {
         let mut again = Vec::new();
         if restarts {
             world = world.restarted();
-            again = block_on(world.runner.recover()).unwrap().accepted;
+            again = std::mem::take(&mut world.recovered.accepted);
         }
         let mut ended_after = [0; 2];
         for minute in 1..=60 {
@@ -301,6 +302,7 @@ fn maintenance_prunes_all_that_is_old_enough() {
         .keep_closed(Duration::from_secs(3_600))
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     world.engine.script(&name("a"), EngineScript::Fail(Failure::new(FailureKind::Engine, "no")));
     for _ in 0..1_500 {
         block_on(block_on(runner.accept_deploy(DeployRequest::new(fleet(&[""])))).unwrap().run());

@@ -11,8 +11,8 @@ use crate::world::{fleet, name, services};
 async fn day() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(RedbStore::open(dir.path().join("lifecycle.redb")).unwrap());
-    let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap();
-    runner.recover().await.unwrap();
+    let (runner, _) =
+        Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap().recover().await.unwrap();
     let accepted = runner.accept_deploy(DeployRequest::new(fleet(&["", "", ""]))).await.unwrap();
     let ids: Vec<_> = accepted.ids().values().copied().collect();
     let (ended, ()) = futures_lite::future::zip(runner.wait(&ids), accepted.run()).await;

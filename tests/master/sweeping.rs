@@ -20,10 +20,9 @@ fn a_restart_fails_its_own_local_rows_and_no_worker_s() {
     assert!(block_on(poll_once(&mut run)).is_none());
     assert_eq!(world.told(&ids), ["running"; 2]);
     let restarted = world.restarted();
-    let swept = block_on(restarted.runner.recover()).unwrap();
-    assert_eq!((swept.failed, swept.left), (1, 0));
+    assert_eq!((restarted.recovered.failed, restarted.recovered.left), (1, 0));
     assert_eq!(kinds(&world, &ids), [None, Some(FailureKind::MasterRestarted)]);
-    assert_eq!(block_on(restarted.runner.recover()).unwrap().failed, 0);
+    assert_eq!(world.restarted().recovered.failed, 0);
     // The worker's word still counts at the new master.
     let delta = Delta {
         lifecycle_id: Some(ids[0]),
@@ -46,7 +45,7 @@ fn another_master_s_rows_are_left_to_it() {
         .clock(world.clock.clone())
         .build()
         .unwrap();
-    assert_eq!(block_on(other.recover()).unwrap().failed, 0);
+    assert_eq!(block_on(other.recover()).unwrap().1.failed, 0);
     assert_eq!(world.told(&ids), ["pending"]);
     drop(accepted);
 }
@@ -140,7 +139,6 @@ fn a_restart_gives_every_host_a_fresh_grace() {
     let ids = world.deployed(fleet(&["w1"]));
     world.clock.advance(Duration::from_secs(299));
     let restarted = world.restarted();
-    block_on(restarted.runner.recover()).unwrap();
     world.clock.advance(Duration::from_secs(299));
     assert_eq!(block_on(restarted.runner.sweep()).unwrap().failed, 0);
     world.clock.advance(Duration::from_secs(2));
@@ -170,6 +168,7 @@ fn maintain_sweeps_and_prunes_regularly() {
         .keep_closed(Duration::from_secs(3_600))
         .build()
         .unwrap();
+    let (runner, _) = block_on(runner.recover()).unwrap();
     let accepted = block_on(runner.accept_deploy(DeployRequest::new(fleet(&[""])))).unwrap();
     let id = accepted.ids()[&name("a")];
     let mut maintain = Box::pin(runner.maintain());
@@ -218,8 +217,8 @@ fn a_restart_fails_what_ran_and_takes_up_again_what_had_not_begun() {
     let waiting = DeployRequest::new(fleet(&["", ""])).only([name("b")]);
     let waiting = block_on(world.runner.accept_deploy(waiting)).unwrap();
     ids.extend(waiting.ids().values());
-    let restarted = world.restarted();
-    let mut recovered = block_on(restarted.runner.recover()).unwrap();
+    let mut restarted = world.restarted();
+    let mut recovered = std::mem::take(&mut restarted.recovered);
     assert_eq!((recovered.failed, recovered.left, recovered.accepted.len()), (1, 0, 1));
     let told = world.told(&ids);
     assert!(told[0].starts_with("MasterRestarted: ") && told[0].contains("while it ran"), "{told:?}");

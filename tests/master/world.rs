@@ -9,6 +9,8 @@ use futures_lite::future::{block_on, poll_once};
 
 pub struct World {
     pub runner: Runner,
+    /// What the start before left.
+    pub recovered: Recovered,
     pub store: Arc<dyn Store>,
     pub engine: Arc<FakeEngine>,
     pub agents: Arc<FakeAgents>,
@@ -33,13 +35,14 @@ impl World {
             address: format!("{id}:8765"),
             pin: Pin::CaOnly,
         });
-        let runner = Runner::builder(Arc::clone(&store), engine.clone())
+        let unrecovered = Runner::builder(Arc::clone(&store), engine.clone())
             .bus(bus.clone())
             .swarm(agents.clone(), Arc::new(StaticHosts::new(hosts)))
             .clock(clock.clone())
             .build()
             .unwrap();
-        Self { runner, store, engine, agents, clock, bus, bus_events }
+        let (runner, recovered) = block_on(unrecovered.recover()).unwrap();
+        Self { runner, recovered, store, engine, agents, clock, bus, bus_events }
     }
 
     /// A master that starts anew over the same store.

@@ -71,7 +71,8 @@ impl Pair {
             .swarm(self.wire.clone(), Arc::new(StaticHosts::new([host])))
             .build()
             .unwrap();
-        for accepted in block_on(runner.recover()).unwrap().accepted {
+        let (runner, recovered) = block_on(runner.recover()).unwrap();
+        for accepted in recovered.accepted {
             self.wire.executor.spawn(accepted.run()).detach();
         }
         *self.wire.master.lock().unwrap() = Some(runner);
@@ -84,7 +85,8 @@ impl Pair {
             .clock(self.clock.clone())
             .build()
             .unwrap();
-        for accepted in block_on(worker.recover()).unwrap().accepted {
+        let (worker, recovered) = block_on(worker.recover()).unwrap();
+        for accepted in recovered.accepted {
             self.work.push(self.wire.executor.spawn(accepted.run()));
         }
         *self.wire.worker.lock().unwrap() = Some(worker.clone());

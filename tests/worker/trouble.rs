@@ -278,11 +278,11 @@ struct Filed {
 impl Filed {
     fn worker(&self) -> Worker {
         let engine = Arc::new(FakeEngine::new());
-        Worker::builder(host("w1"), self.store.clone(), engine)
+        let worker = Worker::builder(host("w1"), self.store.clone(), engine)
             .clock(Arc::new(VirtualClock::new()))
             .settled_file(self.dir.path().join("settled.json"))
-            .build()
-            .unwrap()
+            .build();
+        block_on(worker.unwrap().recover()).unwrap().0
     }
 
     fn deploy(&self, id: u128) {

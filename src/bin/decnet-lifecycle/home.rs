@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::process::ProcessEngine;
 use decnet_lifecycle::{
-    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder,
+    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder, Unrecovered,
 };
 
 use crate::Complaint;
@@ -197,7 +197,7 @@ impl Home {
         store: Arc<RedbStore>,
         chosen: &Chosen,
         progress: Arc<dyn Progress>,
-    ) -> Result<Runner, Complaint> {
+    ) -> Result<Unrecovered, Complaint> {
         Ok(self.runner_builder(store, chosen, progress).build()?)
     }
 

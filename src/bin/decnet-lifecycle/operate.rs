@@ -259,8 +259,8 @@ async fn master(
     store: Arc<RedbStore>,
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
-    let runner = home.runner(store.clone(), chosen, Arc::new(Printed(Output::new(out.is_json()))))?;
-    let recovered = runner.recover().await?;
+    let printed = Arc::new(Printed(Output::new(out.is_json())));
+    let (runner, recovered) = home.runner(store.clone(), chosen, printed)?.recover().await?;
     if recovered.failed > 0 {
         let places = chosen.places(home, &*store).await?.into_iter().filter(Place::is_up);
         let running: BTreeSet<_> = places.map(|place| place.decky).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use decnet_lifecycle::placement::{Placed, PlanStep};
 use decnet_lifecycle::{
     Clock as _, DeckyName, DeckyStatus, DeployedFleet, FleetConfig, Health, MemoryStore, Mode, NoProgress,
-    OpenError, Placement, PlacementQuery, Plan, Runner, Store, SystemClock, Timestamp,
+    OpenError, Placement, PlacementQuery, Plan, Runner, Store, SystemClock, Timestamp, Unrecovered,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ use crate::{Complaint, Done};
 
 /// A master that only looks: over the store beside whoever writes it, or over
 /// nothing where there is none.
-pub fn looking(home: &Home, chosen: &Chosen, store: Arc<dyn Store>) -> Result<Runner, Complaint> {
+pub fn looking(home: &Home, chosen: &Chosen, store: Arc<dyn Store>) -> Result<Unrecovered, Complaint> {
     Ok(Runner::builder(store, chosen.engine())
         .master(home.master()?)
         .progress(Arc::new(NoProgress))

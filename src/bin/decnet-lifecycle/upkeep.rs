@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, Runner, SystemClock};
+use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, SystemClock, Unrecovered};
 use serde_json::{Value, json};
 
 use crate::client::RunningMaster;
@@ -12,7 +12,7 @@ use crate::home::{Home, Make};
 use crate::output::Output;
 use crate::{Complaint, Done};
 
-async fn master(home: &Home, wait: bool) -> Result<Runner, Complaint> {
+async fn master(home: &Home, wait: bool) -> Result<Unrecovered, Complaint> {
     if RunningMaster::find(home)?.is_some() {
         return Err(Complaint(
             "a master runs here and has the store in use; it sweeps and prunes by itself (`serve --sweep-every`, `--keep-closed`)"
@@ -53,7 +53,7 @@ pub async fn sweep(home: &Home, out: &Output, wait: bool) -> Result<Done, Compla
     let runner = master(home, wait).await?;
     // What was accepted and not begun is left as it is: the next master takes
     // it up.
-    let recovered = runner.recover().await?;
+    let (runner, recovered) = runner.recover().await?;
     let swept = runner.sweep().await?;
     let (failed, left) = (recovered.failed + swept.failed, recovered.left + swept.left);
     out.say(

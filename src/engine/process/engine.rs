@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures_lite::FutureExt as _;
 use futures_util::future::join_all;
 
-use crate::engine::{Engine, Report, Work};
+use crate::engine::{Engine, Report, Turns, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Mode, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, ServiceName};
 
@@ -293,6 +293,11 @@ enum Job {
 impl Engine for ProcessEngine {
     fn name(&self) -> Option<EngineName> {
         EngineName::parse("process").ok()
+    }
+
+    /// Each decoy has files of its own, and a deploy looks at its own only.
+    fn turns(&self) -> Turns {
+        Turns::OneCallPerDecky
     }
 
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_lite::FutureExt;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Report, Work};
+use crate::engine::{Engine, Report, Turns, Work};
 use crate::lifecycle::{Failure, FailureKind, LifecycleId};
 
 use super::dice::Dice;
@@ -20,6 +20,7 @@ use super::{Planted, Weather};
 pub(super) struct SimEngine {
     pub(super) net: Arc<Network>,
     weather: Weather,
+    turns: Turns,
     /// What really succeeded.
     did: Mutex<BTreeSet<LifecycleId>>,
     /// When a call for a row ended, since the master's last start.
@@ -27,8 +28,8 @@ pub(super) struct SimEngine {
 }
 
 impl SimEngine {
-    pub(super) fn new(net: Arc<Network>, weather: Weather) -> Self {
-        Self { net, weather, did: Mutex::default(), ended: Mutex::default() }
+    pub(super) fn new(net: Arc<Network>, weather: Weather, turns: Turns) -> Self {
+        Self { net, weather, turns, did: Mutex::default(), ended: Mutex::default() }
     }
 
     /// The rows whose call ended by this time, each once, if the master that
@@ -103,6 +104,10 @@ impl SimEngine {
 
 #[async_trait]
 impl Engine for SimEngine {
+    fn turns(&self) -> Turns {
+        self.turns
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.play(work).await
     }

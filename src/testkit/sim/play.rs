@@ -13,11 +13,12 @@ use futures_lite::future::block_on;
 
 use crate::clock::Clock;
 use crate::decide::Overlap;
+use crate::engine::Turns;
 use crate::fleet::FleetConfig;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, ServiceName, Status};
+use crate::master::Deadlines;
 use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
 use crate::store::{Query, RedbStore, Store};
-use crate::strategy::Deadlines;
 use crate::testkit::invariants::all;
 use crate::testkit::{Breach, Invariants, VirtualClock, Witness};
 
@@ -83,10 +84,12 @@ impl Play {
             faulty: Mutex::default(),
             blind_commits: AtomicU64::new(0),
         });
+        // Both kinds of engines, without a throw of the dice.
+        let turns = if seed.is_multiple_of(2) { Turns::OneCall } else { Turns::OneCallPerDecky };
         Self {
             seed,
             weather,
-            engine: Arc::new(SimEngine::new(Arc::clone(&net), weather)),
+            engine: Arc::new(SimEngine::new(Arc::clone(&net), weather, turns)),
             invariants: Invariants::new().with_witness(Arc::clone(&witness)),
             dice,
             executor,

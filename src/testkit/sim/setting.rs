@@ -8,7 +8,7 @@ use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
 use crate::lifecycle::LifecycleId;
-use crate::strategy::Deadlines;
+use crate::master::Deadlines;
 
 use super::network::Network;
 

@@ -69,8 +69,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         let agents = HttpsAgents::new(identity.clone()).tls(versions);
         builder = builder.swarm(Arc::new(agents), hosts.clone());
     }
-    let runner = builder.build()?;
-    let recovered = runner.recover().await?;
+    let (runner, recovered) = builder.build()?.recover().await?;
 
     let master = Arc::new(Master {
         runner: runner.clone(),

@@ -40,7 +40,7 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         .deadlines(deadlines)
         .beat_every(args.beat_every)
         .build()?;
-    let recovered = worker.recover().await?;
+    let (worker, recovered) = worker.recover().await?;
     let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
     let server = Server::bind(listen, Some(identity.server_config()?), REQUEST).await?;

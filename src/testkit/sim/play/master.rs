@@ -57,7 +57,7 @@ impl Play {
         let agents = self.witness.agents(Arc::new(SimAgents(Arc::clone(&self.net))));
         let watch = Arc::new(EarlyWatch { net: Arc::clone(&self.net), told: Arc::clone(&self.told) });
         let faulty = Arc::new(FaultyStore::new(Arc::clone(&store) as Arc<dyn Store>));
-        let runner =
+        let mut unrecovered =
             Runner::builder(Arc::clone(&faulty) as Arc<dyn Store>, self.witness.engine(self.engine.clone()))
                 .bus(self.witness.bus(watch))
                 .swarm(agents, Arc::new(StaticHosts::new(hosts)))
@@ -66,17 +66,18 @@ impl Play {
                 .sweep_every(Duration::from_secs(60))
                 .build()
                 .map_err(|error| Breach(error.to_string()))?;
-        self.watcher.reconnect(&runner);
+        self.watcher.reconnect(&unrecovered.inner);
         self.watcher.listen(&*store)?;
         self.store = Some(store);
         *self.net.faulty.lock().unwrap_or_else(PoisonError::into_inner) = Some(faulty);
         let (net, clock, planted) = (Arc::clone(&self.net), Arc::clone(&self.clock), self.weather.planted);
         self.executor.spawn(MASTER, async move {
-            let recovered = loop {
-                match runner.recover().await {
+            let (runner, recovered) = loop {
+                match unrecovered.recover().await {
                     Ok(recovered) => break recovered,
-                    Err(_) => clock.sleep(Duration::from_secs(1)).await,
+                    Err(error) => unrecovered = error.again,
                 }
+                clock.sleep(Duration::from_secs(1)).await;
             };
             net.set_master(Some(runner.clone()));
             let mut again: FuturesUnordered<_> = recovered.accepted.into_iter().map(Accepted::run).collect();
