@@ -278,7 +278,7 @@ impl Journal {
     /// leaves its status. A step that was decided before the note is refused
     /// as a conflict, though it is as right as before: it is put on the row as
     /// that is now ("rebased") and committed again. This ends: a row takes one
-    /// note in its life, and after any other conflict no step is left to take.
+    /// note in its life, and after any other conflict the step is given up.
     pub(crate) async fn commit_intents<F: State>(
         &self,
         intents: Vec<Intent<F>>,
