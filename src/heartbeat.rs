@@ -194,10 +194,16 @@ impl Found {
         }
     }
 
-    /// Whether a delta without an id may be about an earlier row: its claim
-    /// lies before this row's dispatch, or there is an earlier row of the same
-    /// decky, operation and host that ended not long ago, without the worker's
-    /// word or by this very delta, which then was sent again.
+    /// Whether a delta without an id may be about an earlier row of the same
+    /// decky, operation and host than this open one.
+    ///
+    /// Say that a deploy failed at its deadline while the worker was still at
+    /// it, and was asked for again: the "succeeded" of the first comes only
+    /// now, and would end the second, of which nothing is up yet. So a delta is
+    /// refused if the time that it claims lies before this row's dispatch, or
+    /// if an earlier row ended not long ago without the worker's word, or by
+    /// this very delta, which then was sent again. A refusal is safe, for the
+    /// deadline ends the row; a guess is not.
     async fn may_be_late(&self, master: &Master, row: &Record, delta: &Delta) -> Result<bool, StoreError> {
         let since = row.running_since().unwrap_or(row.created_at);
         if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {

@@ -293,7 +293,13 @@ impl Journal {
         })
     }
 
-    /// Commits, and commits again what an annotation came between.
+    /// Commits steps, each row for itself, as many at once as a batch may hold.
+    ///
+    /// A note that somebody asked a row to stop raises the row's revision and
+    /// leaves its status. A step that was decided before the note is refused
+    /// as a conflict, though it is as right as before: it is put on the row as
+    /// that is now ("rebased") and committed again. This ends: a row takes one
+    /// note in its life, and after any other conflict the step is given up.
     pub(crate) async fn commit_intents<F: State>(
         &self,
         intents: Vec<Intent<F>>,

@@ -1,3 +1,5 @@
+//! `host:port` of an agent or a master, taken apart.
+
 use std::fmt;
 use std::net::Ipv6Addr;
 

@@ -1,3 +1,5 @@
+//! The file of worker hosts: addresses and pins, changed under a lock and replaced as a whole.
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};

@@ -1,3 +1,5 @@
+//! Fingerprints of certificates, and which of them a host may show.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! What a master answers to a beat.
+
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::LifecycleId;

@@ -100,6 +100,13 @@ pub struct Beat {
 }
 
 /// Which rows a worker knows, by the `open_rows` of its beat.
+///
+/// A worker of ours *names rows*: its master sends the id of each row with the
+/// work; the worker takes an id once, lists in each beat the ids that it has,
+/// and says in each delta which id it is about. So no delta is taken for
+/// another row's, a call without an answer can be sent again, and a row that is
+/// listed no more is known to be lost. DECNET's own worker does none of this:
+/// its deltas are matched by decky, operation and host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum KnownRows {
     /// It doesn't name rows, and doesn't understand an answer.

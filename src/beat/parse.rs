@@ -1,3 +1,5 @@
+//! Reads the body of a beat: tolerant of unknown fields, strict about bounds.
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};

@@ -1,3 +1,5 @@
+//! A bus inside the process, with a bounded queue for each subscriber.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 

@@ -1,3 +1,5 @@
+//! The token by which a row's work is asked to stop.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,5 @@
+//! What really runs of a decky, in the engine's words.
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! What can be asked of a row that has ended.
+
 use super::state::{Failed, Lifecycle, Succeeded};
 use super::{Failure, Timestamp};
 

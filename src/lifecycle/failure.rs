@@ -1,3 +1,5 @@
+//! Why a row failed: a kind, and a message that is safe to show.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The ids of rows: UUIDs that sort by when they were made.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! The names that everything goes by, each kind with its rule.
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

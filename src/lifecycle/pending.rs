@@ -1,3 +1,5 @@
+//! The steps from pending: to running, or to failed.
+
 use super::state::{Failed, Lifecycle, Pending, Running};
 use super::{Failure, Phase, Timestamp, Transition};
 

@@ -1,3 +1,5 @@
+//! A row as a store keeps it, and which steps from it are legal.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

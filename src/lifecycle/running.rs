@@ -1,3 +1,5 @@
+//! The steps from running: to succeeded, to failed, or over to a worker.
+
 use super::state::{Failed, Lifecycle, Running, Succeeded};
 use super::{Failure, LifecycleId, Phase, Timestamp, Transition};
 

@@ -1,3 +1,5 @@
+//! The states as types, and the handle to a row that is durable in one.
+
 use std::fmt;
 use std::marker::PhantomData;
 

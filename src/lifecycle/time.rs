@@ -1,3 +1,5 @@
+//! Wall-clock times in microseconds, as RFC 3339 in text.
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

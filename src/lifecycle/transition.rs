@@ -1,3 +1,5 @@
+//! A step that is intended and not yet committed.
+
 use std::fmt;
 use std::marker::PhantomData;
 

@@ -11,11 +11,18 @@ use crate::lifecycle::{LifecycleId, Record, Revision, Timestamp};
 /// A clock that is off by more than this between two looks has stepped.
 const STEP: Duration = Duration::from_secs(2);
 
-/// The forward steps of the wall clock that open rows must not suffer for.
+/// The steps of the wall clock that open rows must not suffer for.
 ///
-/// It has to be asked wherever a deadline is set as well as where it counts:
-/// a step back and one forward between two sweeps look like none, and a row
-/// made between them would be due too early.
+/// Deadlines are wall times, for they outlive a restart. Wall and monotonic
+/// clock should advance alike; where they haven't since the last look, the wall
+/// clock has stepped. After a step forward all older rows look due too early:
+/// `due_time` then stays behind by the step, for as long as any of them may
+/// live. After a step back their deadlines lie too far ahead: such rows are
+/// noted with a deadline in monotonic time.
+///
+/// A look is needed where a deadline is set as well as where one counts. An
+/// hour back and an hour forward between two sweeps are no step to the second,
+/// and a row that got its deadline in between would be due an hour early.
 #[derive(Debug)]
 pub(crate) struct ClockSteps {
     seen: Mutex<Seen>,

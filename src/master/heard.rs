@@ -24,7 +24,8 @@ pub(crate) struct Heard {
 struct Worker {
     /// When it was last heard, in monotonic time.
     last: Option<Duration>,
-    /// Whether it was heard at all, or its grace just runs.
+    /// Whether it was heard at all; else `last` is when this master began to
+    /// wait for it.
     was_heard: bool,
     /// Whether it names rows in its beats, and so takes each row once.
     names_rows: bool,
@@ -51,7 +52,10 @@ impl Heard {
         worker.was_heard = true;
     }
 
-    /// The host's grace starts, unless it runs already.
+    /// From now on the host has the whole of [`Deadlines::silence`] to be heard
+    /// in, unless that time runs already.
+    ///
+    /// [`Deadlines::silence`]: crate::Deadlines::silence
     pub(crate) fn expect(&self, host: &HostId, at: Duration) {
         self.lock().entry(host.clone()).or_default().last.get_or_insert(at);
     }
@@ -61,7 +65,10 @@ impl Heard {
         self.lock().get(host).filter(|worker| worker.was_heard)?.last
     }
 
-    /// Every host gets the whole silence anew: nobody could have been heard.
+    /// Every host has the whole of [`Deadlines::silence`] anew: this master was
+    /// paused, and could not have heard anybody.
+    ///
+    /// [`Deadlines::silence`]: crate::Deadlines::silence
     pub(crate) fn fresh_grace(&self, at: Duration) {
         for worker in self.lock().values_mut() {
             if let Some(last) = &mut worker.last {

@@ -211,17 +211,20 @@ async fn message(master: &Master, call: Call, started: &StartedOn) -> Result<Mes
 enum Called {
     /// The agent gave the answer hoped for.
     Answered,
-    /// It gave none yet, and its worker will say in its beats how it ended, or
-    /// that it doesn't know of it.
+    /// It gave none. Its worker names rows, so its beats will say how the work
+    /// ended, or leave the row out, which then fails as lost.
     Unsaid,
 }
 
-/// Finds the host and calls its agent. A call that may have arrived is sent
-/// once more, with the same ids, to an agent that takes each id once. To one
-/// that doesn't look at ids it would be a second operation, and that one's
-/// word could be taken for a later row's. A teardown is answered when it is
-/// done, which may be long after: there a worker that names rows is waited
-/// for, as for its other work.
+/// Finds the host and calls its agent.
+///
+/// A call without an answer may have arrived. To a worker that names rows it is
+/// sent once more, with the same ids: a worker that has them already does
+/// nothing, and answers as the first time. To any other it would be a second
+/// operation, whose delta might later be taken for another row's; there the
+/// rows fail. A teardown is answered only when it is done, which may be long
+/// after the call has been given up: it isn't sent again, and the beats of a
+/// worker that names rows say how it ended.
 async fn call(master: &Master, id: &HostId, message: &Message) -> Result<Called, Failure> {
     let unreachable = |text: &str| Failure::new(FailureKind::Unreachable, text);
     let host = match master.swarm.hosts.find(id).await {

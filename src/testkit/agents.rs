@@ -1,3 +1,5 @@
+//! Fake agents that answer as they are told, and remember what they were asked.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 

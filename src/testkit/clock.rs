@@ -1,3 +1,5 @@
+//! A clock that stands still until a test moves it.
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,5 @@
+//! A fake engine that does as it is told, and remembers what it was asked.
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! A store around another one, that fails as it is told.
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,5 @@
+//! What must hold of any store after every step, checked from outside.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Compares what engine, agents and bus are told with what is durable at that moment.
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -94,8 +94,9 @@ pub(super) async fn run(shared: &Shared, master: &dyn Master) {
                 };
                 ended.or(shared.clock.sleep(every)).await;
             }
-            // Without progress the next beat waits its time, and nothing that
-            // it has to tell may be pruned.
+            // The master answered and settled nothing, as it would again at
+            // once: the next beat comes at its usual time. Nothing is pruned,
+            // for the master has not heard all.
             Ok(Told::Nothing) => shared.clock.sleep(every).await,
             Ok(Told::Some) => patience = FIRST_WAIT.min(every),
             Err(error) => {

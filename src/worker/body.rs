@@ -41,8 +41,9 @@ impl OutgoingBeat {
 }
 
 pub(super) async fn beat(shared: &Shared) -> Result<OutgoingBeat, StoreError> {
-    // Open rows before the feed: one that ends in between is in both, and
-    // never in neither.
+    // The open rows are read before the feed: a row that ends between the two
+    // reads is in both. Read the other way round it would be in neither, and
+    // the master would take it for lost.
     let mut known = open_rows(shared).await?;
     let Stretch { ended, mut upto, is_last } = shared.outbox.next(&*shared.store).await?;
     known.extend(ended.iter().map(|entry| entry.id));

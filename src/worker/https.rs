@@ -1,3 +1,5 @@
+//! The master as a worker reaches it over HTTPS.
+
 use async_trait::async_trait;
 
 use crate::agent::Pin;

@@ -69,7 +69,8 @@ impl Outbox {
         let mut ended = Vec::new();
         loop {
             match store.changes(after, CHUNK).await? {
-                // The store is another than the one that was settled.
+                // The feed ends before what the master has heard: the store
+                // was removed or put back from a backup. All is told again.
                 Feed::Entries { head, .. } if head < after => {
                     after = Revision::ZERO;
                     *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);

@@ -1,3 +1,5 @@
+//! Accepting: durable rows, keys, overlaps, and what is refused.
+
 use decnet_lifecycle::testkit::EngineScript;
 use decnet_lifecycle::*;
 use futures_lite::future::{block_on, poll_once};

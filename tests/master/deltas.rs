@@ -1,3 +1,5 @@
+//! Deltas: which one counts for which row, and which are refused.
+
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::AgentScript;

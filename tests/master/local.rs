@@ -1,3 +1,5 @@
+//! The master's own deckies: commits, engine calls, cancels, shutdown.
+
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::EngineScript;

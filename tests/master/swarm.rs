@@ -1,3 +1,5 @@
+//! Workers' deckies: shards, calls that fail or may have arrived, teardowns.
+
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::{AgentCall, AgentScript};

@@ -1,3 +1,5 @@
+//! What nobody else ends: deadlines, clock steps, silence, restarts, the feed.
+
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::EngineScript;

@@ -1,3 +1,5 @@
+//! Whoever waits for rows is woken for these and no others.
+
 use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! One POST over HTTPS, and what an error at each stage of it says about whether it arrived.
+
 use std::io;
 use std::sync::Arc;
 

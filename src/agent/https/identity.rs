@@ -1,3 +1,5 @@
+//! A bundle of CA, certificate and key, read from its folder.
+
 use std::fmt;
 use std::fs;
 use std::io;

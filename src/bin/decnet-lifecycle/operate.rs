@@ -200,7 +200,10 @@ fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
     query
 }
 
-/// Follows rows that a running master drives, to their ends.
+/// Follows rows that a running master drives, to their ends: by the store's
+/// file, which can be read beside it, since the rows' ends outlive a connection
+/// to the master. It is over as well at Ctrl-C, which stops nothing here, and
+/// when the master is gone, for then nobody ends the rows.
 async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
     let store = home.reader()?;
     let records = store.read(ids).await?;

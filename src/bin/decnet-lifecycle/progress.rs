@@ -1,3 +1,5 @@
+//! Prints the notes of an engine at work.
+
 use decnet_lifecycle::{DeckyName, Progress};
 
 use crate::output::Output;

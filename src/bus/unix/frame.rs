@@ -1,3 +1,5 @@
+//! Frames of DECNET's bus: written, and taken off what was received.
+
 /// What a frame is for. Facts: the original's wire, as observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {

@@ -1,3 +1,5 @@
+//! Publishes to DECNET's bus from a thread that connects again when the server went.
+
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,3 +1,5 @@
+//! Subscribes to DECNET's bus.
+
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

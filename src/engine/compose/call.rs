@@ -85,6 +85,12 @@ impl ComposeEngine {
         done.map(|()| report)
     }
 
+    /// The order matters. What is there is looked at before anything is changed,
+    /// so that `tidy` can tell what this call has made. What would make `up` fail
+    /// is mended before it, and the file is there when it reads it. Whatever `up`
+    /// said, the containers are judged. What failed deckies have got new goes
+    /// last, when nobody waits for it any more. A call that is dropped midway
+    /// leaves the file from before (`Before`).
     async fn bring(
         &self,
         work: &Work,

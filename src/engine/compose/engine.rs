@@ -1,3 +1,5 @@
+//! The compose engine's face: the `Engine` trait over a compose tool.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

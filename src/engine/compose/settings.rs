@@ -1,3 +1,5 @@
+//! What a compose engine is set to: project, network, programs, folders, times.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Text for a compose file: each `$` doubled, nothing that YAML refuses.
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Text that a compose tool reads as it stands: in the file each `$` is

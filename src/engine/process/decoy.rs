@@ -12,9 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::clock::{Clock as _, SystemClock};
 
 use super::files::{Decoy, Files};
-use super::house::House;
 use super::link::Upward;
 use super::options::{DecoyError, DecoyOptions};
+use super::visits::Visits;
 
 /// How often a decoy that nobody calls on looks whether it is still wanted: for
 /// a directory that was removed, or a master killed before it could call. Less
@@ -79,7 +79,7 @@ pub fn run_decoy(options: &DecoyOptions) -> Result<(), DecoyError> {
     files.set_ready(&decoy).map_err(failed)?;
     engine.listens();
     drop(engine);
-    let house = Arc::new(House::new(options, decoy, files.clone()));
+    let visits = Arc::new(Visits::new(options, decoy, files.clone()));
     loop {
         if poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&LOOK)).is_err() {
             thread::sleep(Duration::from_millis(100));
@@ -88,7 +88,7 @@ pub fn run_decoy(options: &DecoyOptions) -> Result<(), DecoyError> {
             break;
         }
         match listener.accept() {
-            Ok((stream, peer)) => House::welcome(&house, stream, peer),
+            Ok((stream, peer)) => Visits::take(&visits, stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors, or a client that was gone again: go on.
             Err(_) => thread::sleep(Duration::from_millis(100)),

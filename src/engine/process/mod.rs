@@ -9,13 +9,13 @@ mod children;
 mod decoy;
 mod engine;
 mod files;
-mod house;
 mod knock;
 mod link;
 mod options;
 mod settings;
 mod start;
 mod stop;
+mod visits;
 
 pub use decoy::{decoy_main, run_decoy};
 pub use engine::ProcessEngine;

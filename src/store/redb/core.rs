@@ -314,6 +314,11 @@ pub(super) fn homes(placement: Option<&Placement>) -> Vec<String> {
     homes
 }
 
+/// Begins a transaction that commits in two phases: the new pages are synced
+/// before the header that points to them is written and synced. In one phase
+/// redb syncs once, and tells by a checksum after a crash whether the last
+/// commit is whole. That is about 1.5 times as fast, but other processes read
+/// the file while it is written, which redb allows in two phases only.
 pub(super) fn begin(db: &Database) -> Result<WriteTransaction, StoreError> {
     let mut txn = db.begin_write().map_err(not_begun)?;
     txn.set_two_phase_commit(true);

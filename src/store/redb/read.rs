@@ -164,6 +164,7 @@ pub(super) fn changes(db: &impl ReadableDatabase, after: Revision, limit: usize)
         match entry(&rows, revision.value(), bytes.value()) {
             Ok(entry) => entries.push(entry),
             // One that is damaged can't be told; those before and after it can.
+            // To its reader it was compacted away: it reads the rows anew.
             Err(StoreError::Corrupt { what }) if entries.is_empty() => {
                 log::error!(target: "decnet_lifecycle::store", what:% = what; "a change can't be told");
                 return Ok(Feed::Compacted { oldest: next.next() });

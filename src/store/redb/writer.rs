@@ -152,10 +152,13 @@ impl Writer {
         (batches, replies, None)
     }
 
-    /// Who was answered a moment ago mostly comes again at once. Not to wait
-    /// for them would put the first of them in a group of its own, and the
-    /// others behind it, for ever: half the throughput. To wait in vain costs
-    /// a part of what the commit took, and is tried ever more seldom.
+    /// Waits a moment for the callers that have just been answered, most of
+    /// whom submit their next step at once. Without that, the first to come
+    /// would be committed in a group of its own while the others queue behind
+    /// it, and so on for ever: a group of one, a group of the rest, twice the
+    /// commits. Waiting in vain costs at most a quarter of what the commit
+    /// took, and after each vain wait the next comes half as often, down to
+    /// one group in 32.
     fn expect_again(&mut self, answered: usize, took: Duration) {
         let Some(gate) = self.gate.as_ref().filter(|_| answered > 1) else { return };
         if self.skip > 0 {

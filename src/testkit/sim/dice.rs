@@ -1,3 +1,5 @@
+//! The one source of chance of a simulation.
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

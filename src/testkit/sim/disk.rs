@@ -1,3 +1,5 @@
+//! A disk in memory that can lose power, fail and lie.
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,3 +1,5 @@
+//! An executor that polls one task at a time, in an order that a seed decides.
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

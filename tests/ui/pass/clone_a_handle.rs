@@ -1,3 +1,5 @@
+//! The twin of `fail/clone_a_handle.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn copy(row: &Lifecycle<Pending>) -> Record {

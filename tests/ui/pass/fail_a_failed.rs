@@ -1,3 +1,5 @@
+//! The twin of `fail/fail_a_failed.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn step(row: Lifecycle<Running>, failure: Failure, now: Timestamp) {

@@ -1,3 +1,5 @@
+//! The twin of `fail/hand_over_a_pending.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn leave(row: Lifecycle<Running>) {

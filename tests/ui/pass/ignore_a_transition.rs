@@ -1,3 +1,5 @@
+//! The twin of `fail/ignore_a_transition.rs`, without its mistake: it compiles.
+
 #![deny(unused_must_use)]
 
 use decnet_lifecycle::*;

@@ -1,3 +1,5 @@
+//! The twin of `fail/set_a_status.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn look(row: &AnyLifecycle) -> Status {

@@ -1,3 +1,5 @@
+//! The twin of `fail/succeed_a_pending.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn step(row: Lifecycle<Running>, now: Timestamp) {

@@ -1,3 +1,5 @@
+//! The twin of `fail/succeed_twice.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn step(row: Lifecycle<Running>, other: Lifecycle<Running>, now: Timestamp) {

@@ -1,3 +1,5 @@
+//! The twin of `fail/take_a_step_for_a_state.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn step(row: Lifecycle<Pending>, now: Timestamp) -> Transition<Pending, Running> {

@@ -1,3 +1,5 @@
+//! The twin of `fail/use_after_move.rs`, without its mistake: it compiles.
+
 use decnet_lifecycle::*;
 
 fn step(row: Lifecycle<Pending>, now: Timestamp) -> LifecycleId {

@@ -1,3 +1,5 @@
+//! The command line's arguments.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Arguments of the commands about a swarm: `serve`, `worker`, `pki`, `hosts`.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

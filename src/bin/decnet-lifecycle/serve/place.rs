@@ -1,3 +1,5 @@
+//! `serve.json`: where a running master is, true for as long as the file is locked.
+
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;

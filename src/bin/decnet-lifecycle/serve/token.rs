@@ -1,3 +1,5 @@
+//! The bearer token of the API: made, read and compared.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A decoy's visitors: how they are let in, talked to and written down.
+//! A decoy's visitors: how many are let in, what they hear, what is written down.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -21,7 +21,7 @@ use super::options::{DecoyLimits, DecoyOptions};
 const INTRODUCTION: Duration = Duration::from_secs(1);
 
 /// What the connections of one decoy share.
-pub(super) struct House {
+pub(super) struct Visits {
     service: String,
     hostname: String,
     greeting: Option<Vec<u8>>,
@@ -29,7 +29,8 @@ pub(super) struct House {
     call: Vec<u8>,
     decoy: Decoy,
     limits: DecoyLimits,
-    guests: Mutex<BTreeMap<IpAddr, usize>>,
+    /// How many connections each peer has open.
+    open: Mutex<BTreeMap<IpAddr, usize>>,
     log: Mutex<()>,
     files: Files,
 }
@@ -58,8 +59,8 @@ impl Serialize for Written {
 }
 
 /// One connection.
-struct Visit<'h> {
-    house: &'h House,
+struct Visit<'v> {
+    all: &'v Visits,
     peer: SocketAddr,
     came: Timestamp,
     /// Whether its coming stands in the log.
@@ -75,7 +76,7 @@ enum End {
     Engine,
 }
 
-impl House {
+impl Visits {
     pub(super) fn new(options: &DecoyOptions, decoy: Decoy, files: Files) -> Self {
         Self {
             service: options.service.as_str().to_owned(),
@@ -84,30 +85,31 @@ impl House {
             call: knock::line(&decoy.token),
             decoy,
             limits: options.limits,
-            guests: Mutex::default(),
+            open: Mutex::default(),
             log: Mutex::new(()),
             files,
         }
     }
 
-    pub(super) fn welcome(house: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        if !house.let_in(peer.ip()) {
+    /// Takes a connection, on a thread of its own; one too many is dropped.
+    pub(super) fn take(all: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if !all.admit(peer.ip()) {
             // Only the drop is left to do: a flood gets no thread and no line.
             return;
         }
-        let host = Arc::clone(house);
+        let shared = Arc::clone(all);
         let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
             let came = SystemClock::new().now();
-            let mut visit = Visit { house: &host, peer, came, is_told: false, read: 0 };
+            let mut visit = Visit { all: &shared, peer, came, is_told: false, read: 0 };
             // A broken connection is what connections here come to.
             if !matches!(visit.run(stream), Ok(End::Engine)) {
                 visit.tell();
-                host.say(peer, SystemClock::new().now(), "close", None, Some(visit.read));
+                shared.say(peer, SystemClock::new().now(), "close", None, Some(visit.read));
             }
-            host.see_out(peer.ip());
+            shared.leaves(peer.ip());
         });
         if thread.is_err() {
-            house.see_out(peer.ip());
+            all.leaves(peer.ip());
         }
     }
 
@@ -118,25 +120,27 @@ impl House {
         }
     }
 
-    fn let_in(&self, peer: IpAddr) -> bool {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = guests.values().sum();
-        let of_peer = guests.entry(peer).or_default();
-        let welcome = all < self.limits.connections && *of_peer < self.limits.per_peer;
-        if welcome {
+    /// Counts a connection in, if there is room for it.
+    fn admit(&self, peer: IpAddr) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = open.values().sum();
+        let of_peer = open.entry(peer).or_default();
+        let has_room = all < self.limits.connections && *of_peer < self.limits.per_peer;
+        if has_room {
             *of_peer += 1;
         } else if *of_peer == 0 {
-            guests.remove(&peer);
+            open.remove(&peer);
         }
-        welcome
+        has_room
     }
 
-    fn see_out(&self, peer: IpAddr) {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_peer) = guests.get_mut(&peer) {
+    /// Counts a connection out.
+    fn leaves(&self, peer: IpAddr) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_peer) = open.get_mut(&peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                guests.remove(&peer);
+                open.remove(&peer);
             }
         }
     }
@@ -175,16 +179,16 @@ impl Visit<'_> {
     /// Writes down that they came, once.
     fn tell(&mut self) {
         if !std::mem::replace(&mut self.is_told, true) {
-            self.house.say(self.peer, self.came, "connect", None, None);
+            self.all.say(self.peer, self.came, "connect", None, None);
         }
     }
 
     fn run(&mut self, mut stream: TcpStream) -> io::Result<End> {
-        let limits = self.house.limits;
+        let limits = self.all.limits;
         let until = Instant::now() + limits.total;
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(limits.idle))?;
-        let mut talk = self.house.talk();
+        let mut talk = self.all.talk();
         stream.write_all(&talk.greeting)?;
         let mut line = Vec::new();
         let mut buffer = [0; 1024];
@@ -206,11 +210,11 @@ impl Visit<'_> {
             let said = buffer.get(..count).unwrap_or_default();
             if !self.is_told {
                 let first = [line.as_slice(), said].concat();
-                if first == self.house.call {
+                if first == self.all.call {
                     stream.write_all(knock::ANSWER)?;
                     return Ok(End::Engine);
                 }
-                if !self.house.call.starts_with(&first) {
+                if !self.all.call.starts_with(&first) {
                     self.tell();
                 }
             }
@@ -228,7 +232,7 @@ impl Visit<'_> {
                 let text = String::from_utf8_lossy(&line).into_owned();
                 line.clear();
                 if !text.is_empty() {
-                    self.house.say(self.peer, SystemClock::new().now(), "input", Some(&text), None);
+                    self.all.say(self.peer, SystemClock::new().now(), "input", Some(&text), None);
                 }
                 let reply = talk.answer(&text);
                 stream.write_all(&reply.bytes)?;
