@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use decnet_lifecycle::testkit::FakeEngine;
-use decnet_lifecycle::{DeployRequest, FleetConfig, RedbStore, Revision, Runner, Seen};
+use decnet_lifecycle::{
+    DeployRequest, FleetConfig, Runner, lifecycle::Revision, runner::Seen, store::RedbStore,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;

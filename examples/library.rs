@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use decnet_lifecycle::process::{ProcessEngine, decoy_main};
-use decnet_lifecycle::{DeployRequest, FleetConfig, RedbStore, Runner};
+use decnet_lifecycle::engine::process::{ProcessEngine, decoy_main};
+use decnet_lifecycle::{DeployRequest, FleetConfig, Runner, store::RedbStore};
 
 fn main() -> ExitCode {
     // Each decoy is this same program, started again.

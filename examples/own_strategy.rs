@@ -8,7 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use decnet_lifecycle::strategy::{Context, LocalDeploy, Place, Rows, Strategies, Strategy};
 use decnet_lifecycle::testkit::{EngineScript, FakeEngine};
-use decnet_lifecycle::{DeployRequest, Failure, FailureKind, FleetConfig, Operation, Pending, Runner};
+use decnet_lifecycle::{
+    DeployRequest, Failure, FailureKind, FleetConfig, Operation, Runner, lifecycle::Pending,
+};
 
 /// One decky first; the rest of a request follow its example.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Arc::new(FakeEngine::new());
     let strategies = Strategies::default().with(Operation::Deploy, Place::Local, Canary);
     smol::block_on(async {
-        let store = Arc::new(decnet_lifecycle::MemoryStore::new());
+        let store = Arc::new(decnet_lifecycle::store::MemoryStore::new());
         let built = Runner::builder(store, engine.clone()).strategies(strategies).build()?;
         let (runner, _) = built.recover().await?;
         for image in ["is there", "is missing"] {

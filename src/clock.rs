@@ -23,7 +23,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 /// The machine's clock. Its timer runs under any executor.
 ///
 /// ```
-/// use decnet_lifecycle::{Clock, SystemClock};
+/// use decnet_lifecycle::clock::{Clock, SystemClock};
 /// use std::time::Duration;
 ///
 /// let clock = SystemClock::new();

@@ -15,13 +15,11 @@
 //! # In short
 //!
 //! [`Runner`] is the face: it accepts requests, and gives futures that the
-//! caller spawns on its own runtime, whichever that is. [`Store`] keeps rows
-//! ([`RedbStore`] by default), [`Engine`] brings deckies up (the process engine
-//! by default), [`Agents`] calls workers, [`Bus`] tells others.
+//! caller spawns on its own runtime, whichever that is.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use decnet_lifecycle::{DeployRequest, FleetConfig, MemoryStore, Runner, Status};
+//! use decnet_lifecycle::{DeployRequest, FleetConfig, Runner, Status, store::MemoryStore};
 //! # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
 //!
 //! # futures_lite::future::block_on(async {
@@ -39,14 +37,54 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # The map
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`runner`] | accepting, watching, waiting, explaining, stopping; what it is built from |
+//! | [`strategy`] | how the work of accepted rows is done: the built-in ones, and those of one's own |
+//! | [`lifecycle`] | the machine: one operation on one decky, as types; names, times, failures |
+//! | [`journal`] | the only way from an intended step to a durable one |
+//! | [`placement`] | what is deployed where, and what a request would change |
+//! | [`decide`] | what a batch of changes does to a store, without I/O: the core of every store |
+//! | [`store`] | where rows live: the trait, the embedded store, one in memory |
+//! | [`engine`] | what brings deckies up: the trait, decoy processes, containers |
+//! | [`agent`], [`beat`] | the master's side of workers: calling them, and hearing their heartbeats |
+//! | `worker` | a worker's side |
+//! | [`bus`] | telling others, at best effort |
+//! | [`fleet`] | fleet files, as JSON and INI |
+//! | [`clock`] | time, injected |
+//! | `testkit` | fakes, faults, simulation, and suites for parts of one's own |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `redb` | yes | [`store::RedbStore`], the embedded store |
+//! | `process` | yes | [`engine::process`]: a decoy process for each service |
+//! | `compose` | yes | [`engine::compose`]: containers, by a compose tool |
+//! | `unix-bus` | | `bus::unix`: DECNET's bus on a UNIX socket |
+//! | `https` | | `agent::https`: workers' agents over mTLS |
+//! | `worker` | | `worker`: takes dispatches, and tells in its beats how they ended |
+//! | `testkit` | | `testkit` |
+//! | `cli` | | the program |
+//!
+//! Without features there are the machine, the strategies, the runner and a
+//! store in memory, without any runtime or TLS. The oldest Rust that is tested
+//! is the `rust-version` of `Cargo.toml`; a minor release may raise it.
+//!
 //! # One walk through every state
 //!
-//! The machine itself is typed: holding a [`Lifecycle<Running>`] proves that
-//! `running` is durable, and a step that the graph does not have does not
-//! compile. Strategies of one's own take handles from [`Journal::load`].
+//! The machine itself is typed: holding a
+//! [`Lifecycle<Running>`](lifecycle::Lifecycle) proves that `running` is
+//! durable, and a step that the graph does not have does not compile. A
+//! [`Strategy`](strategy::Strategy) holds such handles;
+//! [`Journal::load`](journal::Journal::load) gives one for any row.
 //!
 //! ```
-//! use decnet_lifecycle::{AnyLifecycle, Failure, FailureKind, Journal, LifecycleId, Timestamp};
+//! use decnet_lifecycle::{
+//!     Failure, FailureKind, LifecycleId, Timestamp, journal::Journal, lifecycle::AnyLifecycle,
+//! };
 //!
 //! async fn walk(journal: &Journal, id: LifecycleId, now: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
 //!     match journal.load(id).await? {
@@ -73,20 +111,20 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod agent;
-mod beat;
-mod bus;
-mod clock;
+pub mod agent;
+pub mod beat;
+pub mod bus;
+pub mod clock;
 pub mod decide;
-mod engine;
-mod fleet;
+pub mod engine;
+pub mod fleet;
 mod heartbeat;
-mod journal;
-mod lifecycle;
+pub mod journal;
+pub mod lifecycle;
 mod master;
 pub mod placement;
 mod private_file;
-mod runner;
+pub mod runner;
 pub mod store;
 pub mod strategy;
 mod sweep;
@@ -96,55 +134,21 @@ mod waiting;
 #[cfg(feature = "worker")]
 pub mod worker;
 
-#[cfg(feature = "https")]
-pub use agent::https;
-pub use agent::{
-    AgentError, Agents, DeployCall, DirectoryError, Fingerprint, Host, HostDirectory, HostsFile,
-    HostsFileError, MutateCall, NoSwarm, ParseFingerprintError, Pin, StaticHosts, TeardownCall,
-};
-pub use beat::{
-    Beat, BeatAnswer, BeatAnswerError, BeatError, Delta, KnownRows, Reported, Verdict, WorkerStatus,
-};
-#[cfg(feature = "unix-bus")]
-pub use bus::unix as unix_bus;
-pub use bus::{Bus, ChannelBus, Event, NullBus, Subscription};
-pub use clock::{Clock, SystemClock};
-pub use decide::{
-    Annotate, Batch, BatchError, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together,
-};
-#[cfg(feature = "compose")]
-pub use engine::compose;
-#[cfg(feature = "process")]
-pub use engine::process;
-pub use engine::{CancelToken, Engine, NoProgress, Progress, Report, Task, Turns, Work};
-pub use fleet::{
-    Archetype, DeckyConfig, DeckyRuntime, DeployedFleet, Distro, FleetConfig, FleetError, HostNetwork,
-    IniFleet, IniSettings, Mode, Problem, Problems, SalvagedState, Shards,
-};
-pub use journal::{CommitError, Journal};
+pub use decide::Overlap;
+pub use fleet::FleetConfig;
 pub use lifecycle::{
-    AnyLifecycle, Closed, DeckyName, EngineName, Failed, Failure, FailureKind, HostId, Leaves, Lifecycle,
-    LifecycleId, MasterName, NameError, Operation, Owner, ParseIdError, ParseTimestampError, Pending, Phase,
-    Record, RequestKey, Revision, Running, Secrets, ServiceName, State, Status, Succeeded, Timestamp,
-    Transition, text,
+    DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Record, RequestKey, ServiceName, Status,
+    Timestamp,
 };
-pub use master::{Deadlines, Limits};
-pub use placement::{Clash, Home, Placement, Plan, Standing};
-/// The database of [`RedbStore`], for whoever shares a file with it.
+/// The database of [`RedbStore`](store::RedbStore), for whoever shares a file
+/// with it.
 #[cfg(feature = "redb")]
 pub use redb;
 pub use runner::{
-    AcceptError, Accepted, BuildError, Cancelled, Counters, DeckyStatus, DeployRequest, Enlisted,
-    Explanation, Health, HistoryStep, MutateRequest, Prepared, RecoverError, Recovered, Runner,
-    RunnerBuilder, Seen, StartError, TeardownRequest, Unrecovered, Watch, history,
+    AcceptError, Accepted, Cancelled, DeployRequest, MutateRequest, Recovered, Runner, RunnerBuilder,
+    TeardownRequest, Unrecovered,
 };
-pub use store::{
-    Cursor, Entry, Feed, MemoryStore, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query,
-    Retention, Store, StoreError,
-};
-#[cfg(feature = "redb")]
-pub use store::{OpenError, RedbReader, RedbStore};
-pub use sweep::Swept;
+pub use store::StoreError;
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redb", feature = "process"))]

@@ -17,7 +17,7 @@ const LOOKS: u8 = 3;
 /// What a sweep or a recovery did.
 ///
 /// ```
-/// let swept = decnet_lifecycle::Swept::default();
+/// let swept = decnet_lifecycle::runner::Swept::default();
 /// assert_eq!(swept.failed, 0);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,7 +194,7 @@ async fn readable(master: &Master) -> Result<Placements, StoreError> {
         for row in page.records {
             match store.placements(&PlacementQuery::Of(vec![row.decky])).await {
                 Err(StoreError::Corrupt { what }) => {
-                    log::error!(target: "decnet_lifecycle::sweep", what = what; "a placement is damaged; forget its decky");
+                    log::error!(target: "decnet_lifecycle::sweep", what:% = what; "a placement is damaged; forget its decky");
                 }
                 found => found?.into_iter().for_each(|placement| drop(readable.set(placement))),
             }

@@ -1,7 +1,7 @@
 //! Planted secrets in messages as real tools write them: none may be seen, by
 //! how it is written or because it is known. And texts that must stay readable.
 
-use decnet_lifecycle::{Failure, FailureKind, FleetConfig, Secrets};
+use decnet_lifecycle::{Failure, FailureKind, FleetConfig, lifecycle::Secrets};
 use fastrand::Rng;
 
 fn cases() -> u64 {

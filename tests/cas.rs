@@ -9,7 +9,13 @@ use async_trait::async_trait;
 use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
 use decnet_lifecycle::testkit::Invariants;
 use decnet_lifecycle::testkit::conformance::{self, Fixture};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, Outcome},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    placement::Placement,
+    store::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 /// A value here is whatever was put: how a store writes its values down is its

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings};
-use decnet_lifecycle::{Archetype, Distro, FleetConfig, ServiceName};
+use decnet_lifecycle::engine::compose::{Catalogue, ComposeEngine, ComposeSettings};
+use decnet_lifecycle::{
+    FleetConfig, ServiceName,
+    fleet::{Archetype, Distro},
+};
 use serde_json::{Map, Value, json};
 
 const FACTS: &str = include_str!("original/catalogue-facts.json");

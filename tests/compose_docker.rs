@@ -12,10 +12,15 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use decnet_lifecycle::compose::{
+use decnet_lifecycle::engine::compose::{
     Catalogue, ComposeEngine, ComposeSettings, DockerName, Health, NetworkDriver,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    clock::SystemClock,
+    engine::{CancelToken, Engine, NoProgress, Progress, Task, Work},
+    store::MemoryStore,
+    *,
+};
 use futures_lite::future::{block_on, zip};
 use serde_json::{Value, json};
 
@@ -718,7 +723,7 @@ fn what_others_hold_is_told_with_who_and_doctor_finds_it_first() {
     let fleet = site.fleet(&[&["http"], &["http"]]);
     let bad = || -> Vec<String> {
         let findings = block_on(site.engine().examine(Some(&fleet)));
-        let is_bad = |one: &&decnet_lifecycle::compose::Finding| one.health == Health::Bad;
+        let is_bad = |one: &&decnet_lifecycle::engine::compose::Finding| one.health == Health::Bad;
         findings.iter().filter(is_bad).map(|one| one.text.clone()).collect()
     };
     let none = Vec::<String>::new();

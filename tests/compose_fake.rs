@@ -8,8 +8,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, NetworkDriver};
-use decnet_lifecycle::*;
+use decnet_lifecycle::engine::compose::{Catalogue, ComposeEngine, ComposeSettings, NetworkDriver};
+use decnet_lifecycle::{
+    clock::SystemClock,
+    engine::{CancelToken, Engine, Progress, Task, Work},
+    *,
+};
 use futures_lite::FutureExt as _;
 use futures_lite::future::{block_on, poll_once};
 
@@ -572,7 +576,7 @@ fn no_tool_and_a_network_that_differs_are_told_with_what_to_do() {
         "{said}"
     );
     let findings = block_on(fake.engine().examine(None));
-    assert_eq!(findings[0].health, decnet_lifecycle::compose::Health::Bad);
+    assert_eq!(findings[0].health, decnet_lifecycle::engine::compose::Health::Bad);
 }
 
 #[test]

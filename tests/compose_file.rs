@@ -1,6 +1,8 @@
 //! What a fleet composes to, against what the original writes.
 
-use decnet_lifecycle::compose::{Catalogue, CatalogueError, ComposeEngine, ComposeFile, ComposeSettings};
+use decnet_lifecycle::engine::compose::{
+    Catalogue, CatalogueError, ComposeEngine, ComposeFile, ComposeSettings,
+};
 use decnet_lifecycle::{DeckyName, FleetConfig};
 use serde_json::{Value, json};
 

@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use decnet_lifecycle::placement::{Aim, Placed};
 use decnet_lifecycle::testkit::conformance::{self, Fixture};
 use decnet_lifecycle::testkit::{Breach, Invariants};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, Outcome, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    placement::{Placement, Standing},
+    store::{MemoryStore, Query, RedbStore, Retention, Store},
+    *,
+};
 use futures_lite::future::block_on;
 use toy::{Fault, Toy};
 

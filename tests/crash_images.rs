@@ -6,7 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use decnet_lifecycle::placement::{Aim, Placed};
 use decnet_lifecycle::testkit::sim::{DiskCall, SimDisk, apply, tear};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Annotate, Batch, Change, Insert, KeyClaim, Step},
+    lifecycle::{Leaves, MasterName, Owner, Phase, Revision},
+    placement::Placement,
+    store::{Feed, PlacementQuery, Query, RedbStore, Retention, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 /// All that can be read of a store.

@@ -8,11 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use decnet_lifecycle::clock::Clock as _;
 use decnet_lifecycle::testkit::sim::SimDisk;
 use decnet_lifecycle::testkit::{
     EngineScript, FakeAgents, FakeEngine, FaultyStore, Invariants, VirtualClock, Witness,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{Host, StaticHosts},
+    beat::{Delta, Reported},
+    bus::ChannelBus,
+    decide::{Batch, Change, Insert},
+    journal::Journal,
+    lifecycle::{AnyLifecycle, Phase, Revision},
+    store::{MemoryStore, PlacementQuery, Query, RedbStore, Retention, Store},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 type Act<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
@@ -46,7 +56,7 @@ impl World {
                 let w1 = Host {
                     id: HostId::parse("w1").unwrap(),
                     address: "w1:1".into(),
-                    pin: decnet_lifecycle::Pin::CaOnly,
+                    pin: decnet_lifecycle::agent::Pin::CaOnly,
                 };
                 Runner::builder(store.clone(), witness.engine(engine.clone()))
                     .bus(witness.bus(bus.clone()))

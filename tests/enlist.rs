@@ -6,9 +6,16 @@ use std::sync::Arc;
 use decnet_lifecycle::redb::{
     self, Builder, Database, ReadableDatabase, ReadableTableMetadata, TableDefinition,
 };
+use decnet_lifecycle::store::Store as _;
 use decnet_lifecycle::testkit::sim::{DiskCall, SimDisk, apply};
 use decnet_lifecycle::testkit::{EngineScript, FakeEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Outcome, Refusal},
+    placement::Placement,
+    runner::{Prepared, StartError},
+    store::{PlacementQuery, Query, RedbStore},
+    *,
+};
 use futures_lite::future::block_on;
 
 const ORDERS: TableDefinition<'_, u64, &str> = TableDefinition::new("orders");

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    fleet::{DeployedFleet, FleetError, Mode},
+    *,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

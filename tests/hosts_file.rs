@@ -4,10 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::HostDirectory as _;
+use decnet_lifecycle::{
+    agent::{Fingerprint, Host, HostsFile, HostsFileError},
+    *,
+};
 use futures_lite::future::block_on;
 
-type Pinned = decnet_lifecycle::Pin;
+type Pinned = decnet_lifecycle::agent::Pin;
 
 fn host(id: &str, pin: Pinned) -> Host {
     Host { id: HostId::parse(id).unwrap(), address: "192.0.2.7:8765".to_owned(), pin }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    fleet::{FleetError, HostNetwork, IniFleet, IniSettings},
+    *,
+};
 use serde_json::{Value, json};
 
 fn settings() -> IniSettings {

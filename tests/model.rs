@@ -14,7 +14,17 @@ use decnet_lifecycle::testkit::{
     AgentScript, EngineScript, FakeAgents, FakeEngine, FaultyStore, Invariants, StoreFault, VirtualClock,
     Witness,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, Host, StaticHosts},
+    beat::{Delta, Reported, Verdict},
+    bus::NullBus,
+    clock::Clock,
+    engine::Engine,
+    lifecycle::{Phase, Revision},
+    placement::{Clash, Placement, Standing},
+    store::{Feed, MemoryStore, PlacementQuery, Query, Retention, Store},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
@@ -630,7 +640,7 @@ fn build(
     let hosts = ["w1", "w2"].map(|id| Host {
         id: HostId::parse(id).unwrap(),
         address: String::new(),
-        pin: decnet_lifecycle::Pin::CaOnly,
+        pin: decnet_lifecycle::agent::Pin::CaOnly,
     });
     let runner = Runner::builder(
         Arc::clone(store) as Arc<dyn Store>,

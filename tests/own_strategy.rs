@@ -10,7 +10,14 @@ use decnet_lifecycle::strategy::{Call, Context, Place, Rows, Strategies, Strateg
 use decnet_lifecycle::testkit::{
     AgentScript, EngineScript, FakeAgents, FakeEngine, Invariants, VirtualClock, Witness,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Host, Pin, StaticHosts},
+    beat::{Delta, Reported},
+    engine::Report,
+    lifecycle::Pending,
+    store::MemoryStore,
+    *,
+};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 

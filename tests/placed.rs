@@ -298,7 +298,9 @@ fn a_plan_refuses_what_a_deploy_would_refuse() {
 /// refused.
 #[test]
 fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
-    use decnet_lifecycle::{DeployRequest, FleetConfig, MasterName, RedbStore, Runner, testkit::FakeEngine};
+    use decnet_lifecycle::{
+        DeployRequest, FleetConfig, Runner, lifecycle::MasterName, store::RedbStore, testkit::FakeEngine,
+    };
     let data = Data::new();
     let both = fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]);
     let path = file(&data, "both.json", &both);
@@ -308,7 +310,7 @@ fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
     {
         let store = std::sync::Arc::new(RedbStore::open(data.path("lifecycle.redb")).unwrap());
         let rows = futures_lite::future::block_on(async {
-            use decnet_lifecycle::{Query, Store as _};
+            use decnet_lifecycle::store::{Query, Store as _};
             store.query(&Query::new()).await.unwrap().records
         });
         let master: MasterName = rows[0].owner.master.clone();

@@ -8,7 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use decnet_lifecycle::placement::{Aim, Placed};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    placement::{Home, Placement},
+    store::{Entry, Feed, PlacementQuery, Query, RedbStore, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 fn at(seconds: u64) -> Timestamp {

@@ -3,8 +3,14 @@
 
 use std::io;
 
+use decnet_lifecycle::store::Store as _;
 use decnet_lifecycle::testkit::sim::SimDisk;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, Outcome},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    store::{Query, RedbStore},
+    *,
+};
 use futures_lite::future::block_on;
 
 fn insert(number: u64) -> Change {

@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use decnet_lifecycle::placement::{Aim, Placed, Tried};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step},
+    lifecycle::{EngineName, MasterName, Owner, Phase, Revision},
+    placement::{Home, Placement, Standing},
+    store::{Entry, Feed, PlacementQuery, Query, RedbReader, RedbStore, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 fn golden(name: &str) -> PathBuf {

@@ -5,7 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, KeyClaim, Outcome, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    store::{Feed, OpenError, PlacementQuery, Query, RedbReader, RedbStore, Retention, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 fn row(number: u64) -> Record {

@@ -8,7 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decnet_lifecycle::testkit::Invariants;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, Outcome, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    store::{Feed, Query, RedbStore, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 const CHILD: &str = "DECNET_LIFECYCLE_KILL_CHILD";

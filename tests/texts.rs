@@ -1,8 +1,12 @@
 //! Words from outside: one function makes them fit to be shown, and whatever
 //! takes some passes them through it.
 
-use decnet_lifecycle::text::{is_shown, json, one_line};
-use decnet_lifecycle::*;
+use decnet_lifecycle::lifecycle::text::{is_shown, json, one_line};
+use decnet_lifecycle::{
+    beat::{Beat, Delta, Reported},
+    fleet::DeckyRuntime,
+    *,
+};
 use proptest::prelude::*;
 use regex_syntax::hir::{Class, HirKind};
 

@@ -3,7 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    bus::NullBus,
+    decide::{Batch, Change, Insert},
+    journal::Journal,
+    lifecycle::{AnyLifecycle, MasterName, Owner, Phase, Revision},
+    store::{Cursor, Entry, MemoryStore, Query, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 fn at(seconds: i64) -> Timestamp {

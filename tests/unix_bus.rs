@@ -4,8 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use decnet_lifecycle::unix_bus::{Frame, FrameError, TapError, UnixBus, UnixTap, Verb};
-use decnet_lifecycle::{Bus as _, DeckyName, Event, LifecycleId, Operation, Status};
+use decnet_lifecycle::bus::unix::{Frame, FrameError, TapError, UnixBus, UnixTap, Verb};
+use decnet_lifecycle::{
+    DeckyName, LifecycleId, Operation, Status,
+    bus::{Bus as _, Event},
+};
 use futures_lite::future::{block_on, zip};
 
 fn event(number: u128) -> Event {

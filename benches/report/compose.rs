@@ -5,9 +5,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, DockerName, NetworkDriver};
+use decnet_lifecycle::engine::compose::{
+    Catalogue, ComposeEngine, ComposeSettings, DockerName, NetworkDriver,
+};
 use decnet_lifecycle::{
-    CancelToken, Engine as _, FleetConfig, LifecycleId, NoProgress, SystemClock, Task, Work,
+    FleetConfig, LifecycleId,
+    clock::SystemClock,
+    engine::{CancelToken, Engine as _, NoProgress, Task, Work},
 };
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::FakeEngine;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{store::RedbStore, *};
 use futures_lite::future::block_on;
 
 use super::{micros, rate, timed};

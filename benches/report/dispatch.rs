@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use decnet_lifecycle::testkit::FakeEngine;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, DeployCall, Host, MutateCall, Pin, StaticHosts, TeardownCall},
+    runner::Limits,
+    store::RedbStore,
+    *,
+};
 use futures_lite::future::block_on;
 
 use super::deploy::fleet;

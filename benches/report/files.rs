@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::store::Store as _;
+use decnet_lifecycle::store::{Query, RedbStore};
 use futures_lite::future::block_on;
 
 const CHILD: &str = "DECNET_LIFECYCLE_BENCH_CHILD";

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decnet_lifecycle::testkit::encode_stored_row;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    bus::NullBus,
+    journal::Journal,
+    lifecycle::{AnyLifecycle, Lifecycle, Pending, Phase},
+    store::{RedbStore, Store},
+    *,
+};
 use futures_lite::future::block_on;
 use redb::{ConcurrencyMode, Database, Durability, ReadableTable as _, TableDefinition};
 

@@ -9,7 +9,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use decnet_lifecycle::testkit::{FakeAgents, FakeEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{Host, Pin, StaticHosts},
+    beat::{Delta, Reported},
+    fleet::DeckyConfig,
+    store::{Query, RedbStore},
+    *,
+};
 use futures_lite::future::{block_on, yield_now};
 
 use super::by_hand::{self, Grouped, Step};

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::{FakeEngine, VirtualClock};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::Change,
+    lifecycle::Phase,
+    store::{Query, RedbStore, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 use super::rows::{at, commit, fill, insert, pending};

@@ -1,6 +1,11 @@
 //! Rows to measure with.
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Batch, Change, Insert, Outcome, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    store::Store,
+    *,
+};
 use futures_lite::future::block_on;
 
 pub fn at(seconds: u64) -> Timestamp {

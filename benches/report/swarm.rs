@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use decnet_lifecycle::https::{HttpsAgents, Identity};
+use decnet_lifecycle::agent::https::{HttpsAgents, Identity};
 use decnet_lifecycle::testkit::FakeEngine;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{Host, Pin, StaticHosts},
+    beat::{Beat, Verdict},
+    store::RedbStore,
+    *,
+};
 use futures_lite::future::block_on;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

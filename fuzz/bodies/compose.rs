@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use decnet_lifecycle::FleetConfig;
-use decnet_lifecycle::compose::{ComposeEngine, ComposeFile};
+use decnet_lifecycle::engine::compose::{ComposeEngine, ComposeFile};
 use serde_json::{Value, json};
 
 /// The bytes are a fleet file; or a decky's texts and settings.

@@ -3,7 +3,12 @@
 use std::sync::OnceLock;
 
 use decnet_lifecycle::testkit::sim::SimDisk;
-use decnet_lifecycle::{Batch, Query, RedbStore, Retention, Revision, Store as _, Timestamp};
+use decnet_lifecycle::{
+    Timestamp,
+    decide::Batch,
+    lifecycle::Revision,
+    store::{Query, RedbStore, Retention, Store as _},
+};
 use futures_lite::future::block_on;
 
 use super::bytes::Bytes;

@@ -8,7 +8,13 @@ use std::sync::Arc;
 use decnet_lifecycle::decide::{Decision, Seen, decide as decide_on};
 use decnet_lifecycle::placement::{Aim, Placed};
 use decnet_lifecycle::testkit::Invariants;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Together},
+    lifecycle::{EngineName, Leaves, MasterName, Revision},
+    placement::{Clash, Home, Placement, Standing},
+    store::{MemoryStore, PlacementQuery, Query, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 use super::bytes::Bytes;

@@ -1,6 +1,9 @@
 //! An INI fleet is refused with every problem at its line, or is a fleet.
 
-use decnet_lifecycle::{FleetConfig, FleetError, HostNetwork, IniSettings, Timestamp};
+use decnet_lifecycle::{
+    FleetConfig, Timestamp,
+    fleet::{FleetError, HostNetwork, IniSettings},
+};
 
 pub fn ini(data: &[u8]) {
     let mut settings =

@@ -8,7 +8,15 @@ use decnet_lifecycle::testkit::{
     AgentScript, EngineScript, FakeAgents, FakeEngine, FaultyStore, Invariants, StoreFault, VirtualClock,
     Witness,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, Host, StaticHosts},
+    beat::{Delta, Reported},
+    bus::NullBus,
+    clock::Clock,
+    engine::Engine,
+    store::{MemoryStore, Query, Store},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use super::bytes::Bytes;
@@ -257,7 +265,7 @@ fn build(
     let hosts = ["w1", "w2"].map(|id| Host {
         id: HostId::parse(id).unwrap(),
         address: String::new(),
-        pin: decnet_lifecycle::Pin::CaOnly,
+        pin: decnet_lifecycle::agent::Pin::CaOnly,
     });
     let runner = Runner::builder(
         Arc::clone(store) as Arc<dyn Store>,

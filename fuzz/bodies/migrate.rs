@@ -4,7 +4,11 @@
 use std::sync::OnceLock;
 
 use decnet_lifecycle::testkit::sim::SimDisk;
-use decnet_lifecycle::{Batch, Query, RedbStore, Revision, Store as _};
+use decnet_lifecycle::{
+    decide::Batch,
+    lifecycle::Revision,
+    store::{Query, RedbStore, Store as _},
+};
 use futures_lite::future::block_on;
 use redb::{Database, ReadableTable as _, TableDefinition};
 
@@ -90,8 +94,8 @@ fn damaged_values(bytes: &mut Bytes<'_>) {
         assert!(page.records.iter().any(|row| row.id.as_u128() == *id), "row {id:x} is gone: {page:?}");
     }
     let from = match block_on(store.changes(Revision::ZERO, 100)).unwrap() {
-        decnet_lifecycle::Feed::Compacted { oldest } => Revision::new(oldest.get() - 1),
-        decnet_lifecycle::Feed::Entries { .. } => Revision::ZERO,
+        decnet_lifecycle::store::Feed::Compacted { oldest } => Revision::new(oldest.get() - 1),
+        decnet_lifecycle::store::Feed::Entries { .. } => Revision::ZERO,
     };
     block_on(store.changes(from, 100)).unwrap();
     let _ = block_on(store.commit(Batch::per_row(vec![row(100, 99)]))).unwrap();

@@ -1,9 +1,9 @@
 //! What the fuzz targets do; `tests/corpus.rs` replays their corpora on stable.
 #![allow(dead_code, reason = "each target uses one of them")]
 
+use decnet_lifecycle::bus::unix::Frame;
 use decnet_lifecycle::testkit::{decode_stored_row, encode_stored_row};
-use decnet_lifecycle::unix_bus::Frame;
-use decnet_lifecycle::{Cursor, DeployedFleet, Failure, FleetConfig, LifecycleId};
+use decnet_lifecycle::{Failure, FleetConfig, LifecycleId, fleet::DeployedFleet, store::Cursor};
 
 mod bytes;
 mod compose;

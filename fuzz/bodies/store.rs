@@ -1,7 +1,13 @@
 //! Stores against a plain model of one.
 
+use decnet_lifecycle::store::Store as _;
 use decnet_lifecycle::testkit::Invariants;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Annotate, Batch, Change, Insert, KeyClaim, Step},
+    lifecycle::{MasterName, Owner, Phase, Revision},
+    store::{MemoryStore, Query, Retention},
+    *,
+};
 use futures_lite::future::block_on;
 
 use super::bytes::Bytes;

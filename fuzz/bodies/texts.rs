@@ -1,7 +1,7 @@
 //! Words from outside, and secrets in them.
 
-use decnet_lifecycle::text::{is_shown, json, one_line};
-use decnet_lifecycle::{Failure, FailureKind, Secrets};
+use decnet_lifecycle::lifecycle::text::{is_shown, json, one_line};
+use decnet_lifecycle::{Failure, FailureKind, lifecycle::Secrets};
 
 /// Any text becomes one line that shows, and stays it; as JSON it says the
 /// same.

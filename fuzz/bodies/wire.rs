@@ -5,8 +5,10 @@ use std::sync::Arc;
 use decnet_lifecycle::testkit::{FakeAgents, FakeEngine, refusal_reason};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, MutateDispatch, TeardownDispatch};
 use decnet_lifecycle::{
-    Beat, BeatAnswer, DeployRequest, FleetConfig, Host, HostId, KnownRows, LifecycleId, MemoryStore,
-    Operation, Pin, Record, Reported, Runner, StaticHosts,
+    DeployRequest, FleetConfig, HostId, LifecycleId, Operation, Record, Runner,
+    agent::{Host, Pin, StaticHosts},
+    beat::{Beat, BeatAnswer, KnownRows, Reported},
+    store::MemoryStore,
 };
 use futures_lite::future::block_on;
 

@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// those who change it at the same time wait for each other.
 ///
 /// ```
-/// use decnet_lifecycle::{Fingerprint, Host, HostDirectory, HostId, HostsFile, Pin};
+/// use decnet_lifecycle::{HostId, agent::{Fingerprint, Host, HostDirectory, HostsFile, Pin}};
 ///
 /// # let dir = tempfile::tempdir()?;
 /// let hosts = HostsFile::new(dir.path().join("hosts.json"));

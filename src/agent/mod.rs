@@ -187,13 +187,13 @@ fn nobody(host: &Host) -> AgentError {
 /// Hosts kept in memory.
 ///
 /// ```
-/// use decnet_lifecycle::{Host, HostDirectory, HostId, Pin, StaticHosts};
+/// use decnet_lifecycle::{HostId, agent::{Host, HostDirectory, Pin, StaticHosts}};
 ///
 /// let id = HostId::parse("worker-1")?;
 /// let hosts = StaticHosts::new([Host { id: id.clone(), address: "192.0.2.7:8765".into(), pin: Pin::CaOnly }]);
 /// let found = futures_lite::future::block_on(hosts.find(&id)).unwrap();
 /// assert_eq!(found.unwrap().address, "192.0.2.7:8765");
-/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct StaticHosts {

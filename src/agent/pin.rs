@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// The SHA-256 of a certificate's DER; lowercase hex in text and on the wire.
 ///
 /// ```
-/// use decnet_lifecycle::Fingerprint;
+/// use decnet_lifecycle::agent::Fingerprint;
 ///
 /// let print = Fingerprint::of(b"a certificate");
 /// assert_eq!(print.to_string().parse(), Ok(print));
@@ -82,7 +82,7 @@ impl TryFrom<String> for Fingerprint {
 /// There is no pin that is empty: who wants to trust the CA alone says so.
 ///
 /// ```
-/// use decnet_lifecycle::{Fingerprint, Pin};
+/// use decnet_lifecycle::agent::{Fingerprint, Pin};
 ///
 /// let (old, new) = (Fingerprint::of(b"old"), Fingerprint::of(b"new"));
 /// assert!(Pin::Certificate(old).admits(old));

@@ -10,12 +10,12 @@ use super::{Beat, Verdict};
 /// `{"verdicts": [..], "cancel": [..]}`. To others it answers 204 and nothing.
 ///
 /// ```
-/// use decnet_lifecycle::{BeatAnswer, LifecycleId, Verdict};
+/// use decnet_lifecycle::{LifecycleId, beat::{BeatAnswer, Verdict}};
 ///
 /// let answer = BeatAnswer { verdicts: vec![Verdict::Applied, Verdict::WrongHost], cancel: vec![] };
 /// assert_eq!(answer.to_json(), r#"{"verdicts":["applied","wrong_host"],"cancel":[]}"#);
 /// assert_eq!(BeatAnswer::from_json(answer.to_json().as_bytes())?, answer);
-/// # Ok::<(), decnet_lifecycle::BeatAnswerError>(())
+/// # Ok::<(), decnet_lifecycle::beat::BeatAnswerError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BeatAnswer {

@@ -72,7 +72,7 @@ pub enum Verdict {
 /// the status costs that part only.
 ///
 /// ```
-/// use decnet_lifecycle::{Beat, Reported};
+/// use decnet_lifecycle::beat::{Beat, Reported};
 ///
 /// let beat = Beat::from_json(br#"{"host_uuid": "w1", "agent_version": "unknown", "lifecycle": [
 ///     {"decky_name": "decky-01", "operation": "deploy", "status": "succeeded"}, {"what": "is this?"}]}"#)?;
@@ -81,7 +81,7 @@ pub enum Verdict {
 /// assert_eq!(beat.deltas[0].as_ref().unwrap().report, Reported::Succeeded);
 /// assert!(beat.deltas[1].is_none());
 /// assert!(Beat::from_json(b"{}").is_err());
-/// # Ok::<(), decnet_lifecycle::BeatError>(())
+/// # Ok::<(), decnet_lifecycle::beat::BeatError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -14,7 +14,7 @@ use super::{Bus, Event};
 /// [`Runner::watch`](crate::Runner::watch) is for.
 ///
 /// ```
-/// # use decnet_lifecycle::{Bus, ChannelBus, DeckyName, Event, LifecycleId, Operation, Status};
+/// # use decnet_lifecycle::{DeckyName, LifecycleId, Operation, Status, bus::{Bus, ChannelBus, Event}};
 /// # let event = Event {
 /// #     decky: DeckyName::parse("decky-01")?,
 /// #     lifecycle_id: LifecycleId::from_u128(7),
@@ -26,7 +26,7 @@ use super::{Bus, Event};
 /// let subscription = bus.subscribe();
 /// bus.publish(&event);
 /// assert_eq!(futures_lite::future::block_on(subscription.next()), Some(event));
-/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
 /// ```
 #[derive(Debug)]
 pub struct ChannelBus {

@@ -36,7 +36,7 @@ impl Bus for NullBus {
 /// A committed change, as the bus carries it.
 ///
 /// ```
-/// # use decnet_lifecycle::{DeckyName, Event, LifecycleId, Operation, Status};
+/// # use decnet_lifecycle::{DeckyName, LifecycleId, Operation, Status, bus::Event};
 /// let event = Event {
 ///     decky: DeckyName::parse("decky-01")?,
 ///     lifecycle_id: LifecycleId::from_u128(7),
@@ -49,7 +49,7 @@ impl Bus for NullBus {
 ///     serde_json::to_string(&event).unwrap(),
 ///     r#"{"lifecycle_id":"00000000-0000-0000-0000-000000000007","operation":"deploy","status":"running"}"#,
 /// );
-/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {

@@ -7,7 +7,7 @@
 //!
 //! All rules of rows and placements are here: revisions, overlap, keys,
 //! all-or-none, legal steps, and what a step makes of its decky's placement.
-//! A store of one's own has none; see [`crate::Store`] for how little is left.
+//! A store of one's own has none; see [`crate::store::Store`] for how little is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -159,7 +159,7 @@ impl Decision {
 /// next decision, and must drop it if the writing fails.
 ///
 /// ```
-/// use decnet_lifecycle::Revision;
+/// use decnet_lifecycle::lifecycle::Revision;
 /// use decnet_lifecycle::decide::{Batch, Needs, Seen, decide};
 ///
 /// let batches = [Batch::per_row(vec![])];

@@ -9,7 +9,7 @@ use event_listener::Event;
 /// A request to stop: raised once, seen by every clone.
 ///
 /// ```
-/// use decnet_lifecycle::CancelToken;
+/// use decnet_lifecycle::engine::CancelToken;
 ///
 /// let token = CancelToken::new();
 /// let seen = token.clone();

@@ -173,7 +173,7 @@ impl Progress for NoProgress {
 /// How a call ended, decky by decky.
 ///
 /// ```
-/// use decnet_lifecycle::{DeckyName, Failure, FailureKind, Report};
+/// use decnet_lifecycle::{DeckyName, Failure, FailureKind, engine::Report};
 ///
 /// let (up, down, forgotten) = (DeckyName::parse("up")?, DeckyName::parse("down")?, DeckyName::parse("x")?);
 /// let mut report = Report::new();
@@ -182,7 +182,7 @@ impl Progress for NoProgress {
 /// assert!(report.outcome(&up).is_ok());
 /// assert!(report.outcome(&down).is_err());
 /// assert_eq!(report.outcome(&forgotten).unwrap_err().kind(), FailureKind::Engine);
-/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {

@@ -3,7 +3,7 @@
 /// A kind of machine: what it offers, and what it looks like.
 ///
 /// ```
-/// use decnet_lifecycle::Archetype;
+/// use decnet_lifecycle::fleet::Archetype;
 ///
 /// let controller = Archetype::named("domain-controller").ok_or("there is one")?;
 /// assert_eq!(controller.services, ["ldap", "smb", "rdp", "llmnr"]);

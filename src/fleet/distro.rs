@@ -3,7 +3,7 @@
 /// A distribution: the images of its deckies, and how their host names look.
 ///
 /// ```
-/// use decnet_lifecycle::Distro;
+/// use decnet_lifecycle::fleet::Distro;
 ///
 /// let alpine = Distro::named("alpine").ok_or("there is one")?;
 /// assert!(alpine.image.starts_with("alpine:3.19@sha256:"));

@@ -90,7 +90,7 @@ impl fmt::Display for Problem {
 /// many more there are.
 ///
 /// ```
-/// use decnet_lifecycle::{FleetConfig, FleetError};
+/// use decnet_lifecycle::{FleetConfig, fleet::FleetError};
 ///
 /// let Err(FleetError::Invalid(problems)) = FleetConfig::from_json(b"{}") else { panic!() };
 /// assert_eq!((problems.list().len(), problems.more()), (5, 0));

@@ -51,7 +51,7 @@ pub enum Mode {
 /// let fleet = FleetConfig::from_json(text)?;
 /// assert_eq!(fleet.mutate_interval, Some(30));
 /// assert_eq!(FleetConfig::from_json(fleet.to_json().as_bytes())?, fleet);
-/// # Ok::<(), decnet_lifecycle::FleetError>(())
+/// # Ok::<(), decnet_lifecycle::fleet::FleetError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Value")]

@@ -10,7 +10,7 @@ use crate::lifecycle::text::one_line;
 /// What really runs of a decky.
 ///
 /// ```
-/// use decnet_lifecycle::DeckyRuntime;
+/// use decnet_lifecycle::fleet::DeckyRuntime;
 ///
 /// let runtime: DeckyRuntime = serde_json::from_str(r#"{"running": true, "services": {"ssh": "running"}}"#)?;
 /// assert_eq!(runtime.to_string(), "up (ssh running)");

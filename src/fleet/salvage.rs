@@ -22,7 +22,7 @@ impl DeployedFleet {
     /// Reads a state file as far as it goes.
     ///
     /// ```
-    /// use decnet_lifecycle::DeployedFleet;
+    /// use decnet_lifecycle::fleet::DeployedFleet;
     ///
     /// let text = br#"{"config": {"mode": "unihost", "interface": "eth0", "subnet": "192.0.2.0/24",
     ///   "gateway": "192.0.2.1", "deckies": [
@@ -33,7 +33,7 @@ impl DeployedFleet {
     /// let state = DeployedFleet::salvage(text)?;
     /// assert_eq!(state.deckies.len(), 1);
     /// assert!(state.left_out[0].to_string().contains("10.9.0.9 lies outside the subnet"));
-    /// # Ok::<(), decnet_lifecycle::FleetError>(())
+    /// # Ok::<(), decnet_lifecycle::fleet::FleetError>(())
     /// ```
     ///
     /// # Errors

@@ -10,7 +10,7 @@ impl Secrets {
     /// `NAME=value` lines.
     ///
     /// ```
-    /// use decnet_lifecycle::{FleetConfig, Secrets};
+    /// use decnet_lifecycle::{FleetConfig, lifecycle::Secrets};
     ///
     /// let text = br#"{"mode": "unihost", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
     ///   "deckies": [{"name": "decky-01", "ip": "192.0.2.10", "services": ["ssh"], "distro": "debian",
@@ -18,7 +18,7 @@ impl Secrets {
     ///                "service_config": {"ssh": {"root_password": "toor-2026", "banner": "welcome"}}}]}"#;
     /// let secrets = Secrets::of(&FleetConfig::from_json(text)?);
     /// assert_eq!(secrets.hide("chpasswd: root:toor-2026, welcome"), "chpasswd: root:[scrubbed], welcome");
-    /// # Ok::<(), decnet_lifecycle::FleetError>(())
+    /// # Ok::<(), decnet_lifecycle::fleet::FleetError>(())
     /// ```
     #[must_use]
     pub fn of(fleet: &FleetConfig) -> Self {

@@ -85,7 +85,7 @@ impl FailureKind {
 /// What the end of a row leaves of its decky.
 ///
 /// ```
-/// use decnet_lifecycle::{FailureKind, Leaves};
+/// use decnet_lifecycle::{FailureKind, lifecycle::Leaves};
 ///
 /// assert_eq!(FailureKind::Rejected.leaves(), Leaves::AsBefore);
 /// assert_eq!(FailureKind::WorkerLost.leaves(), Leaves::Unknown);
@@ -109,7 +109,7 @@ impl fmt::Display for FailureKind {
 /// Why a lifecycle failed: a kind, and a message that is safe to show.
 ///
 /// The message is one line that is safe to print (see
-/// [`text::one_line`](crate::text::one_line)), without what is written like a
+/// [`text::one_line`](crate::lifecycle::text::one_line)), without what is written like a
 /// secret (after `password=` and the like, in URLs, headers and commands, in
 /// shapes such as those of tokens and PEM blocks), and never more than fits:
 /// shown as `Kind: message` it has at most [`Failure::MAX_LEN`] characters, cut

@@ -175,7 +175,7 @@ name! {
     /// assert!(DeckyName::parse("--rm").is_err());
     /// let dot = DeckyName::parse("decky.webmail").unwrap_err();
     /// assert!(dot.to_string().contains("split at dots"));
-    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
     /// ```
     DeckyName,
     Rule {
@@ -264,10 +264,10 @@ name! {
     /// digits, `-`, `_` or `.`.
     ///
     /// ```
-    /// use decnet_lifecycle::MasterName;
+    /// use decnet_lifecycle::lifecycle::MasterName;
     ///
     /// assert_eq!(MasterName::parse("master-1")?.as_str(), "master-1");
-    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
     /// ```
     MasterName,
     Rule {
@@ -285,10 +285,10 @@ name! {
     /// up.
     ///
     /// ```
-    /// use decnet_lifecycle::EngineName;
+    /// use decnet_lifecycle::lifecycle::EngineName;
     ///
     /// assert_eq!(EngineName::parse("process")?.as_str(), "process");
-    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
     /// ```
     EngineName,
     Rule {

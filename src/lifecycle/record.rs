@@ -159,7 +159,7 @@ pub enum Phase {
 ///
 /// A record is plain data, for stores, listings and the wire. It is not a
 /// handle: only the journal turns a record it has read or committed into a
-/// [`Lifecycle`](crate::Lifecycle).
+/// [`Lifecycle`](crate::lifecycle::Lifecycle).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which lifecycle.

@@ -45,7 +45,7 @@ const GRAM: usize = 4;
 /// request, and pass through it whatever leaves the master about that request.
 ///
 /// ```
-/// use decnet_lifecycle::{Failure, FailureKind, Secrets};
+/// use decnet_lifecycle::{Failure, FailureKind, lifecycle::Secrets};
 ///
 /// let secrets = Secrets::new(["pa$$ w\"rd-4711"]);
 /// assert_eq!(secrets.hide("refused pa$$ w\"rd-4711!"), "refused [scrubbed]!");
@@ -102,7 +102,7 @@ impl Secrets {
     /// settings, a container's environment, a registry's `config.json`.
     ///
     /// ```
-    /// use decnet_lifecycle::Secrets;
+    /// use decnet_lifecycle::lifecycle::Secrets;
     /// use serde_json::json;
     ///
     /// let settings = json!({"users": [{"name": "root", "password": "letmein1"}], "db": "redis://:opensesame@db"});

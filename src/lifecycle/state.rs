@@ -68,7 +68,7 @@ impl State for Failed {
 /// spelled-out way to leave a running row to its worker.
 ///
 /// ```compile_fail
-/// use decnet_lifecycle::{Lifecycle, Pending};
+/// use decnet_lifecycle::lifecycle::{Lifecycle, Pending};
 /// fn twice(row: Lifecycle<Pending>) -> (Lifecycle<Pending>, Lifecycle<Pending>) {
 ///     (row.clone(), row)
 /// }

@@ -24,7 +24,7 @@ enum Piece {
 /// Fitting a text twice changes nothing.
 ///
 /// ```
-/// use decnet_lifecycle::text::one_line;
+/// use decnet_lifecycle::lifecycle::text::one_line;
 ///
 /// assert_eq!(one_line("up\u{1b}[2J\r\nINFO \u{202e}forged\n", 80), "up[2J\\nINFO forged");
 /// assert_eq!(one_line("décor", 2), "dé");
@@ -64,10 +64,10 @@ pub fn one_line(text: &str, room: usize) -> String {
 /// The same without what is written like a secret: after `password=` and the
 /// like, in URLs, headers and commands, in shapes that only secrets have. What
 /// a tool or a worker says goes through this; what is known to be secret, by
-/// [`Secrets::hide`](crate::Secrets::hide) as well.
+/// [`Secrets::hide`](crate::lifecycle::Secrets::hide) as well.
 ///
 /// ```
-/// use decnet_lifecycle::text::without_secrets;
+/// use decnet_lifecycle::lifecycle::text::without_secrets;
 ///
 /// let said = "fatal: unable to access 'https://ghp_1@github.com/x.git/'\ntoken: \"a b\"";
 /// let wanted = "fatal: unable to access 'https://[scrubbed]@github.com/x.git/'\\ntoken: \"[scrubbed]\"";
@@ -95,7 +95,7 @@ pub fn without_secrets(text: &str, room: usize) -> String {
 /// steering, and breaks no line. A plain space may, a tab may not.
 ///
 /// ```
-/// use decnet_lifecycle::text::is_shown;
+/// use decnet_lifecycle::lifecycle::text::is_shown;
 ///
 /// assert!("né 鹿 🦌".chars().all(is_shown));
 /// assert!(!['\t', '\u{7f}', '\u{9b}', '\u{ad}', '\u{2028}', '\u{202e}', '\u{e0041}'].into_iter().any(is_shown));
@@ -109,7 +109,7 @@ pub fn is_shown(c: char) -> bool {
 /// [`one_line`] leaves out is written `\uXXXX`.
 ///
 /// ```
-/// use decnet_lifecycle::text::json;
+/// use decnet_lifecycle::lifecycle::text::json;
 ///
 /// let heard = serde_json::json!({"said": "\u{9b}2J\u{e0041}é"});
 /// assert_eq!(json(&heard), r#"{"said":"\u009b2J\udb40\udc41é"}"#);

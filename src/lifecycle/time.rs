@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(t.to_string(), "2026-11-24T04:45:39.366196Z");
 /// assert_eq!(t.plus(Duration::from_secs(1)).since(t), Duration::from_secs(1));
 /// assert_eq!(t.since(t.plus(Duration::from_secs(1))), Duration::ZERO);
-/// # Ok::<(), decnet_lifecycle::ParseTimestampError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::ParseTimestampError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]

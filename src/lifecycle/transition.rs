@@ -11,7 +11,7 @@ use super::{Leaves, LifecycleId, Phase, Record, Revision, Timestamp};
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
-/// use decnet_lifecycle::{Lifecycle, Pending, Timestamp};
+/// use decnet_lifecycle::{Timestamp, lifecycle::{Lifecycle, Pending}};
 /// fn forget(row: Lifecycle<Pending>, now: Timestamp) {
 ///     row.start(now, now);
 /// }

@@ -14,7 +14,7 @@ use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, Status};
 /// that has rows is given the whole of [`Deadlines::silence`] anew before they
 /// count as lost.
 ///
-/// [`Deadlines::silence`]: crate::Deadlines::silence
+/// [`Deadlines::silence`]: crate::runner::Deadlines::silence
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     hosts: Mutex<BTreeMap<HostId, Worker>>,
@@ -55,7 +55,7 @@ impl Heard {
     /// From now on the host has the whole of [`Deadlines::silence`] to be heard
     /// in, unless that time runs already.
     ///
-    /// [`Deadlines::silence`]: crate::Deadlines::silence
+    /// [`Deadlines::silence`]: crate::runner::Deadlines::silence
     pub(crate) fn expect(&self, host: &HostId, at: Duration) {
         self.lock().entry(host.clone()).or_default().last.get_or_insert(at);
     }
@@ -68,7 +68,7 @@ impl Heard {
     /// Every host has the whole of [`Deadlines::silence`] anew: this master was
     /// paused, and could not have heard anybody.
     ///
-    /// [`Deadlines::silence`]: crate::Deadlines::silence
+    /// [`Deadlines::silence`]: crate::runner::Deadlines::silence
     pub(crate) fn fresh_grace(&self, at: Duration) {
         for worker in self.lock().values_mut() {
             if let Some(last) = &mut worker.last {

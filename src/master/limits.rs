@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long a row may stay open, by where it is.
 ///
 /// ```
-/// use decnet_lifecycle::Deadlines;
+/// use decnet_lifecycle::runner::Deadlines;
 /// use std::time::Duration;
 ///
 /// let mut deadlines = Deadlines::default();

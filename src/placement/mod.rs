@@ -60,7 +60,7 @@ impl Home {
     /// assert_eq!(home.key(), "host/w1");
     /// assert_eq!(Home::from_key("host/w1"), Some(home));
     /// assert_eq!(Home::from_key("w1"), None);
-    /// # Ok::<(), decnet_lifecycle::NameError>(())
+    /// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
     /// ```
     #[must_use]
     pub fn key(&self) -> String {

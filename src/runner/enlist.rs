@@ -16,7 +16,7 @@ use super::{AcceptError, Accepted, DeployRequest, MutateRequest, Runner, Teardow
 /// # #[cfg(feature = "redb")] {
 /// use std::sync::Arc;
 /// use decnet_lifecycle::redb::{Database, TableDefinition};
-/// use decnet_lifecycle::{DeployRequest, FleetConfig, RedbStore, Runner};
+/// use decnet_lifecycle::{DeployRequest, FleetConfig, Runner, store::RedbStore};
 /// # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
 ///
 /// const ORDERS: TableDefinition<u64, &str> = TableDefinition::new("orders");
@@ -74,7 +74,7 @@ pub enum StartError {
 }
 
 impl Prepared {
-    /// What to enlist: with [`RedbStore::enlist`](crate::RedbStore::enlist), or
+    /// What to enlist: with [`RedbStore::enlist`](crate::store::RedbStore::enlist), or
     /// in a store of one's own by [`decide`](crate::decide::decide).
     #[must_use]
     pub const fn batch(&self) -> &Batch {
@@ -206,7 +206,7 @@ impl Runner {
                 pending.push(row);
             }
         }
-        let guard = master.active.drive(pending.iter().map(crate::Lifecycle::id));
+        let guard = master.active.drive(pending.iter().map(crate::lifecycle::Lifecycle::id));
         let is_repeat = pending.is_empty();
         let accepted = self.accepted(pending, enlisted.superseded, Job::Do, guard);
         let known = Self::answer_of(rows);

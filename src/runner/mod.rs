@@ -12,7 +12,7 @@ use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision};
 use crate::master::Master;
 use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
 use crate::strategy::Strategies;
-use crate::sweep::{self, Swept};
+use crate::sweep;
 
 mod accept;
 mod builder;
@@ -40,6 +40,9 @@ pub use stop::Cancelled;
 pub(crate) use take::Taking;
 pub use watch::{Seen, Watch};
 
+pub use crate::master::{Deadlines, Limits};
+pub use crate::sweep::Swept;
+
 use explain::Liveness;
 use ids::Ids;
 
@@ -51,7 +54,7 @@ use ids::Ids;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use decnet_lifecycle::{MemoryStore, Query, Runner};
+/// use decnet_lifecycle::{Runner, store::{MemoryStore, Query}};
 /// # use decnet_lifecycle::testkit::FakeEngine;
 ///
 /// # futures_lite::future::block_on(async {
@@ -120,7 +123,7 @@ impl Runner {
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
     ///
-    /// [`Deadlines::unknown`]: crate::Deadlines::unknown
+    /// [`Deadlines::unknown`]: crate::runner::Deadlines::unknown
     pub async fn take_beat(&self, host: &HostId, beat: &Beat) -> Result<BeatAnswer, StoreError> {
         heartbeat::take(&self.shared.master, host, beat).await
     }

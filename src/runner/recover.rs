@@ -17,7 +17,7 @@ use super::{AcceptError, Accepted, Cancelled, DeckyStatus, DeployRequest, Runner
 /// # use decnet_lifecycle::{Runner, TeardownRequest, store::MemoryStore, testkit::FakeEngine};
 /// let unrecovered = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new())).build()?;
 /// unrecovered.accept_teardown(TeardownRequest::all()); // no such method
-/// # Ok::<(), decnet_lifecycle::BuildError>(())
+/// # Ok::<(), decnet_lifecycle::runner::BuildError>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "`recover()` gives the runner"]

@@ -258,7 +258,7 @@ impl Accepted {
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use decnet_lifecycle::{FleetConfig, DeployRequest, Runner, Status};
+    /// # use decnet_lifecycle::{DeployRequest, FleetConfig, Runner, Status};
     /// # use decnet_lifecycle::{store::MemoryStore, testkit::FakeEngine};
     /// # futures_lite::future::block_on(async {
     /// # let store = Arc::new(MemoryStore::new());

@@ -57,7 +57,7 @@ impl Runner {
     /// Takes no new work, lets what runs finish within the grace, then asks it
     /// to stop and waits as long as an engine may take to do so. Gives the
     /// number of rows that are still driven; nothing acknowledged is lost,
-    /// [`Runner::recover`] ends them at the next start.
+    /// the [recovery](super::Unrecovered::recover) ends them at the next start.
     pub async fn shutdown(&self, grace: Duration) -> usize {
         let master = &self.shared.master;
         master.active.close();

@@ -14,7 +14,7 @@ use super::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, 
 /// Rows in memory: for tests, and for masters that may forget.
 ///
 /// ```
-/// use decnet_lifecycle::{MemoryStore, Query, Store};
+/// use decnet_lifecycle::store::{MemoryStore, Query, Store};
 ///
 /// let store = MemoryStore::new();
 /// let page = futures_lite::future::block_on(store.query(&Query::new()))?;

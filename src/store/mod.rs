@@ -37,7 +37,7 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// # use std::collections::{BTreeMap, BTreeSet};
 /// # use std::sync::{Arc, Mutex};
 /// # use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
-/// # use decnet_lifecycle::*;
+/// # use decnet_lifecycle::{*, runner::Seen};
 /// #[derive(Debug, Default)]
 /// struct Maps {
 ///     rows: BTreeMap<LifecycleId, Record>,
@@ -135,7 +135,7 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// }
 /// # #[cfg(feature = "testkit")]
 /// # {
-/// # use decnet_lifecycle::testkit::conformance::{self, Fixture};
+/// # use decnet_lifecycle::testkit::conformance::{Fixture, self};
 /// # struct Own;
 /// # #[async_trait::async_trait]
 /// # impl Fixture for Own {

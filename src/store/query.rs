@@ -9,11 +9,11 @@ use crate::placement::{Home, Placement};
 /// Which rows to list, newest first; due ones by their deadline.
 ///
 /// ```
-/// use decnet_lifecycle::{DeckyName, Query};
+/// use decnet_lifecycle::{DeckyName, store::Query};
 ///
 /// let query = Query::new().decky(DeckyName::parse("decky-01")?).open().limit(20);
 /// assert_eq!(query.limit, 20);
-/// # Ok::<(), decnet_lifecycle::NameError>(())
+/// # Ok::<(), decnet_lifecycle::lifecycle::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -158,15 +158,15 @@ impl Query {
     /// The cursor that a page ending with this row hands out.
     ///
     /// ```
-    /// use decnet_lifecycle::{Query, Record};
+    /// use decnet_lifecycle::{Record, store::Query};
     ///
     /// /// What a store of one's own does with all of its rows, in the query's order.
-    /// fn page(query: &Query, rows: &[Record]) -> decnet_lifecycle::Page {
+    /// fn page(query: &Query, rows: &[Record]) -> decnet_lifecycle::store::Page {
     ///     let mut matching = rows.iter().filter(|row| query.matches(row) && query.is_past_cursor(row));
     ///     let records: Vec<Record> = matching.by_ref().take(query.page_size()).cloned().collect();
     ///     let more = matching.next().is_some();
     ///     let next = records.last().filter(|_| more).map(|last| query.cursor_at(last));
-    ///     decnet_lifecycle::Page { records, next, damaged: Vec::new() }
+    ///     decnet_lifecycle::store::Page { records, next, damaged: Vec::new() }
     /// }
     /// # assert_eq!(page(&Query::new(), &[]).next, None);
     /// ```
@@ -213,12 +213,12 @@ impl PlacementQuery {
 /// enough for a URL.
 ///
 /// ```
-/// use decnet_lifecycle::Cursor;
+/// use decnet_lifecycle::store::Cursor;
 ///
 /// let text = "00000000000000000000000000000001";
 /// assert_eq!(text.parse::<Cursor>()?.to_string(), text);
 /// assert!("page 2".parse::<Cursor>().is_err());
-/// # Ok::<(), decnet_lifecycle::ParseCursorError>(())
+/// # Ok::<(), decnet_lifecycle::store::ParseCursorError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

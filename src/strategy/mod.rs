@@ -58,7 +58,7 @@ pub type Rows<S> = BTreeMap<DeckyName, Lifecycle<S>>;
 ///
 /// ```
 /// use decnet_lifecycle::strategy::{Context, LocalDeploy, Rows, Strategy};
-/// use decnet_lifecycle::{Failure, FailureKind, Pending};
+/// use decnet_lifecycle::{Failure, FailureKind, lifecycle::Pending};
 ///
 /// /// Deploys one decky, and the rest only if that one came up.
 /// #[derive(Debug)]
@@ -79,7 +79,7 @@ pub type Rows<S> = BTreeMap<DeckyName, Lifecycle<S>>;
 ///     }
 /// }
 /// # use std::sync::Arc;
-/// # use decnet_lifecycle::{FleetConfig, DeployRequest, Operation, Runner, Status};
+/// # use decnet_lifecycle::{DeployRequest, FleetConfig, Operation, Runner, Status};
 /// # use decnet_lifecycle::{store::MemoryStore, strategy::{Place, Strategies}, testkit::FakeEngine};
 /// # futures_lite::future::block_on(async {
 /// let strategies = Strategies::default().with(Operation::Deploy, Place::Local, Canary);

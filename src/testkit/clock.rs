@@ -14,7 +14,7 @@ use crate::lifecycle::Timestamp;
 /// A clock that stands still until a test moves it.
 ///
 /// ```
-/// use decnet_lifecycle::{Clock, testkit::VirtualClock};
+/// use decnet_lifecycle::{clock::Clock, testkit::VirtualClock};
 /// use std::time::Duration;
 ///
 /// let clock = VirtualClock::new();

@@ -65,7 +65,7 @@ impl FakeEngine {
     /// [`Turns::OneCallPerDecky`].
     ///
     /// ```
-    /// use decnet_lifecycle::{Engine as _, Turns, testkit::FakeEngine};
+    /// use decnet_lifecycle::{engine::{Engine as _, Turns}, testkit::FakeEngine};
     ///
     /// assert_eq!(FakeEngine::new().turns(), Turns::OneCall);
     /// assert_eq!(FakeEngine::side_by_side().turns(), Turns::OneCallPerDecky);

@@ -38,7 +38,7 @@ pub enum StoreFault {
 /// ```
 /// use std::sync::Arc;
 /// use decnet_lifecycle::testkit::{FaultyStore, StoreFault};
-/// use decnet_lifecycle::{Batch, MemoryStore, Store, StoreError};
+/// use decnet_lifecycle::{StoreError, decide::Batch, store::{MemoryStore, Store}};
 ///
 /// let store = FaultyStore::new(Arc::new(MemoryStore::new()));
 /// store.fail_commits([StoreFault::NotCommitted]);

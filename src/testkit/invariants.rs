@@ -32,7 +32,7 @@ use super::placed::{PlacementsSeen, Standings};
 /// With a [`Witness`] also what went in and out of the store: see there.
 ///
 /// ```
-/// use decnet_lifecycle::{MemoryStore, testkit::Invariants};
+/// use decnet_lifecycle::{store::MemoryStore, testkit::Invariants};
 ///
 /// let store = MemoryStore::new();
 /// let mut invariants = Invariants::new();
@@ -136,7 +136,7 @@ impl Invariants {
     /// Gives the rows that have changed, oldest first.
     ///
     /// ```
-    /// use decnet_lifecycle::{MemoryStore, testkit::Invariants};
+    /// use decnet_lifecycle::{store::MemoryStore, testkit::Invariants};
     ///
     /// let store = MemoryStore::new();
     /// let mut invariants = Invariants::new();

@@ -31,13 +31,13 @@ use crate::store::{Entry, Store, StoreError};
 /// ```
 /// use std::sync::Arc;
 /// use decnet_lifecycle::testkit::{FakeEngine, Witness};
-/// use decnet_lifecycle::{MemoryStore, Runner, Store};
+/// use decnet_lifecycle::{Runner, store::{MemoryStore, Store}};
 ///
 /// let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
 /// let witness = Witness::new(Arc::clone(&store));
 /// let unrecovered = Runner::builder(store, witness.engine(Arc::new(FakeEngine::new()))).build()?;
 /// assert!(witness.breaches().is_empty());
-/// # Ok::<(), decnet_lifecycle::BuildError>(())
+/// # Ok::<(), decnet_lifecycle::runner::BuildError>(())
 /// ```
 #[derive(Debug)]
 pub struct Witness {

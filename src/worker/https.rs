@@ -12,8 +12,8 @@ use super::{BeatReply, Master, MasterError};
 /// with certificates of one CA.
 ///
 /// ```no_run
-/// use decnet_lifecycle::Pin;
-/// use decnet_lifecycle::https::Identity;
+/// use decnet_lifecycle::agent::Pin;
+/// use decnet_lifecycle::agent::https::Identity;
 /// use decnet_lifecycle::worker::{HttpsMaster, Worker};
 ///
 /// # async fn beat(worker: Worker) -> Result<(), Box<dyn std::error::Error>> {

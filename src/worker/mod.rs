@@ -11,7 +11,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use decnet_lifecycle::worker::{DeployDispatch, Worker};
-//! use decnet_lifecycle::{Beat, HostId, MemoryStore};
+//! use decnet_lifecycle::{HostId, beat::Beat, store::MemoryStore};
 //! # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
 //!
 //! # futures_lite::future::block_on(async {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use decnet_lifecycle::https::Identity;
+use decnet_lifecycle::agent::https::Identity;
 use rustls::{ServerConnection, StreamOwned};
 
 use crate::processes::{Data, connect_tls};

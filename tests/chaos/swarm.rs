@@ -7,8 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use decnet_lifecycle::store::Store as _;
 use decnet_lifecycle::testkit::Invariants;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    lifecycle::Revision,
+    store::{Feed, Query, RedbReader},
+    *,
+};
 use futures_lite::future::block_on;
 use serde_json::{Value, json};
 

@@ -1,13 +1,14 @@
 //! What is made of answers.
 
-use decnet_lifecycle::https::HttpsAgents;
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::AgentError;
+use decnet_lifecycle::agent::Agents as _;
+use decnet_lifecycle::agent::https::HttpsAgents;
 use futures_lite::future::block_on;
 
 use crate::tls::{Ca, Peer};
 use crate::{host, mutate, teardown_call};
 
-type Pinned = decnet_lifecycle::Pin;
+type Pinned = decnet_lifecycle::agent::Pin;
 
 #[test]
 fn a_refusal_tells_the_agent_s_words() {

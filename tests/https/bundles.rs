@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use decnet_lifecycle::https::{Identity, IdentityError};
+use decnet_lifecycle::agent::https::{Identity, IdentityError};
 
 use crate::tls::Ca;
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use decnet_lifecycle::https::HttpsAgents;
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::Agents as _;
+use decnet_lifecycle::agent::https::HttpsAgents;
+use decnet_lifecycle::agent::{AgentError, Host};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::tls::{Ca, HANGS, Peer};
 use crate::{host, mutate, mutate_call, soon};
 
-type Pinned = decnet_lifecycle::Pin;
+type Pinned = decnet_lifecycle::agent::Pin;
 
 /// More than what the sockets of both sides buffer, and less than what a
 /// reader without bounds would take.

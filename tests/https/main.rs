@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::https::{CallLimits, HttpsAgents, Identity};
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::https::{CallLimits, HttpsAgents, Identity};
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall},
+    *,
+};
 use futures_lite::future::block_on;
 
 /// Limits that a hostile peer runs into soon, and an honest one on a busy machine
@@ -28,7 +31,7 @@ fn soon() -> CallLimits {
     limits
 }
 
-fn host(address: &str, pin: decnet_lifecycle::Pin) -> Host {
+fn host(address: &str, pin: decnet_lifecycle::agent::Pin) -> Host {
     Host { id: HostId::parse("w1").unwrap(), address: address.to_owned(), pin }
 }
 
@@ -53,7 +56,7 @@ fn deploy_call() -> DeployCall {
 }
 
 /// A mutate at this address, with limits that are reached soon.
-fn mutate(identity: Identity, address: &str, pin: decnet_lifecycle::Pin) -> Result<(), AgentError> {
+fn mutate(identity: Identity, address: &str, pin: decnet_lifecycle::agent::Pin) -> Result<(), AgentError> {
     let host = host(address, pin);
     tls::within(move || {
         let agents = HttpsAgents::new(identity).limits(soon());

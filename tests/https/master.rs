@@ -1,13 +1,16 @@
 //! The worker's side: beats to a master over HTTPS.
 
 use decnet_lifecycle::worker::{BeatReply, HttpsMaster, Master as _, MasterError};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    beat::{BeatAnswer, Verdict},
+    *,
+};
 use futures_lite::future::block_on;
 
 use crate::soon;
 use crate::tls::{Ca, Peer, within};
 
-type Pinned = decnet_lifecycle::Pin;
+type Pinned = decnet_lifecycle::agent::Pin;
 
 #[test]
 fn each_answer_of_a_master_is_understood() {

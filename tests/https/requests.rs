@@ -1,7 +1,7 @@
 //! What goes over the wire, byte by byte, and under which runtimes.
 
-use decnet_lifecycle::https::HttpsAgents;
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::Agents as _;
+use decnet_lifecycle::agent::https::HttpsAgents;
 use futures_lite::future::block_on;
 
 use crate::tls::{Ca, Peer};
@@ -24,7 +24,7 @@ fn requests_are_the_original_s_and_ids_beside() {
     let (master, worker) = (ca.issue("master", "127.0.0.1"), ca.issue("w1", "127.0.0.1"));
     let peer = Peer::answering(worker.server(), ACCEPTED);
     let agents = HttpsAgents::new(master.identity());
-    let host = host(&peer.address, decnet_lifecycle::Pin::Certificate(worker.fingerprint));
+    let host = host(&peer.address, decnet_lifecycle::agent::Pin::Certificate(worker.fingerprint));
     block_on(agents.deploy(&host, &deploy_call())).unwrap();
     block_on(agents.mutate(&host, &mutate_call())).unwrap();
     let compact = serde_json::to_string(&*deploy_call().config).unwrap();
@@ -42,7 +42,7 @@ fn requests_are_the_original_s_and_ids_beside() {
         worker.server(),
         "HTTP/1.1 200 OK\r\ncontent-length: 44\r\n\r\n{\"status\":\"torn_down\",\"decky_id\":\"decky-01\"}",
     );
-    let host = crate::host(&down.address, decnet_lifecycle::Pin::CaOnly);
+    let host = crate::host(&down.address, decnet_lifecycle::agent::Pin::CaOnly);
     block_on(agents.teardown(&host, &teardown_call())).unwrap();
     let teardown = format!(r#"{{"decky_id":"decky-01","lifecycle_ids":{{"decky-01":"{ID}"}}}}"#);
     assert_eq!(down.heard()[0], request("/teardown", &down.address, &teardown));
@@ -54,7 +54,7 @@ fn calls_work_under_any_runtime() {
     let (master, worker) = (ca.issue("master", "127.0.0.1"), ca.issue("w1", "127.0.0.1"));
     let peer = Peer::answering(worker.server(), ACCEPTED);
     let agents = HttpsAgents::new(master.identity());
-    let host = host(&peer.address, decnet_lifecycle::Pin::CaOnly);
+    let host = host(&peer.address, decnet_lifecycle::agent::Pin::CaOnly);
     let call = async || agents.mutate(&host, &mutate_call()).await.unwrap();
     block_on(call());
     smol::block_on(call());
@@ -82,5 +82,5 @@ fn no_proxy_is_asked() {
     let ca = Ca::new();
     let (master, worker) = (ca.issue("master", "127.0.0.1"), ca.issue("w1", "127.0.0.1"));
     let peer = Peer::answering(worker.server(), ACCEPTED);
-    assert_eq!(crate::mutate(master.identity(), &peer.address, decnet_lifecycle::Pin::CaOnly), Ok(()));
+    assert_eq!(crate::mutate(master.identity(), &peer.address, decnet_lifecycle::agent::Pin::CaOnly), Ok(()));
 }

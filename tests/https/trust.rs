@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use decnet_lifecycle::https::{HttpsAgents, TlsVersions};
-use decnet_lifecycle::*;
+use decnet_lifecycle::agent::AgentError;
+use decnet_lifecycle::agent::Agents as _;
+use decnet_lifecycle::agent::https::{HttpsAgents, TlsVersions};
 use futures_lite::future::block_on;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -13,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::tls::{Ca, Peer, pem};
 use crate::{host, mutate, mutate_call};
 
-type Pinned = decnet_lifecycle::Pin;
+type Pinned = decnet_lifecycle::agent::Pin;
 
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
 

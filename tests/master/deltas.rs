@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use decnet_lifecycle::clock::Clock as _;
 use decnet_lifecycle::testkit::AgentScript;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Fingerprint},
+    beat::{Delta, Reported, Verdict},
+    *,
+};
 use futures_lite::future::block_on;
 
 use crate::world::{World, fleet, host, name};

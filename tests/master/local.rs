@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::EngineScript;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{bus::ChannelBus, *};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::{World, fleet, name, services};

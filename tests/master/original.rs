@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use decnet_lifecycle::testkit::{AgentScript, EngineScript, FaultyStore, StoreFault};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::AgentError,
+    beat::{Delta, Reported, Verdict},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::{World, fleet, host, name, services};

@@ -9,7 +9,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use decnet_lifecycle::placement::PlanStep;
 use decnet_lifecycle::testkit::{AgentCall, AgentScript, EngineScript, FakeEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::AgentError,
+    beat::{Beat, Delta, Reported, Verdict},
+    engine::{Engine, Report, Work},
+    fleet::Mode,
+    lifecycle::EngineName,
+    placement::{Clash, Standing},
+    runner::Health,
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::{World, fleet, host, name, services};

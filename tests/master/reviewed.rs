@@ -5,7 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use decnet_lifecycle::testkit::{AgentScript, EngineScript, FaultyStore, StoreFault, VirtualClock};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, DeployCall, Host, MutateCall, Pin, StaticHosts, TeardownCall},
+    beat::{Beat, Delta, Reported},
+    clock::Clock,
+    decide::{Annotate, Batch, Change, Outcome},
+    lifecycle::Revision,
+    placement::Placement,
+    runner::{Seen, Swept, Watch},
+    store::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::{World, fleet, host, name, services};

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use decnet_lifecycle::testkit::FakeEngine;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    store::{Query, RedbStore},
+    *,
+};
 
 use crate::world::{fleet, name, services};
 

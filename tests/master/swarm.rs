@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use decnet_lifecycle::clock::Clock as _;
 use decnet_lifecycle::testkit::{AgentCall, AgentScript};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, MutateCall},
+    beat::{Delta, Reported, Verdict},
+    *,
+};
 use futures_lite::future::block_on;
 
 use crate::world::{World, fleet, host, name, services};

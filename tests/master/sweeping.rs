@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
+use decnet_lifecycle::clock::Clock as _;
 use decnet_lifecycle::testkit::EngineScript;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    beat::{Delta, Reported, Verdict},
+    lifecycle::{MasterName, Revision},
+    runner::{Seen, Swept},
+    store::Retention,
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::{World, fleet, host, name};

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use decnet_lifecycle::testkit::{EngineScript, FakeEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    store::{MemoryStore, Query},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::world::*;

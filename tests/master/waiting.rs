@@ -8,7 +8,14 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use async_trait::async_trait;
 use decnet_lifecycle::testkit::VirtualClock;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    beat::{Delta, Reported, Verdict},
+    decide::{Batch, Outcome},
+    lifecycle::Revision,
+    placement::Placement,
+    store::{Feed, MemoryStore, Page, PlacementQuery, Pruned, Query, Retention, Store},
+    *,
+};
 use futures_lite::future::block_on;
 
 use crate::world::{World, host};

@@ -4,7 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use decnet_lifecycle::testkit::{FakeAgents, FakeEngine, VirtualClock};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{Host, Pin, StaticHosts},
+    beat::{Delta, Reported, Verdict},
+    bus::{ChannelBus, Subscription},
+    lifecycle::Revision,
+    placement::{Placement, Standing},
+    store::{Entry, Feed, MemoryStore, PlacementQuery, Store},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 pub struct World {

@@ -7,8 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use decnet_lifecycle::process::{Decoy, ProcessEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::engine::Engine as _;
+use decnet_lifecycle::engine::process::{Decoy, ProcessEngine};
+use decnet_lifecycle::{
+    engine::CancelToken,
+    fleet::{DeckyRuntime, Mode},
+    *,
+};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::help::*;

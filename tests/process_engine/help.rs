@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use decnet_lifecycle::process::{Decoy, ProcessEngine};
-use decnet_lifecycle::*;
+use decnet_lifecycle::engine::Engine as _;
+use decnet_lifecycle::engine::process::{Decoy, ProcessEngine};
+use decnet_lifecycle::{
+    clock::{Clock, SystemClock},
+    engine::{CancelToken, NoProgress, Task, Work},
+    *,
+};
 use futures_lite::future::block_on;
 
 pub fn engine(dir: &Path) -> ProcessEngine {

@@ -8,7 +8,8 @@ mod starting;
 use std::fs;
 use std::net::TcpStream;
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::engine::Engine as _;
+use decnet_lifecycle::{engine::CancelToken, *};
 use futures_lite::future::{block_on, poll_once};
 
 use help::*;

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use decnet_lifecycle::process::ProcessEngine;
-use decnet_lifecycle::*;
+use decnet_lifecycle::engine::Engine as _;
+use decnet_lifecycle::engine::process::ProcessEngine;
+use decnet_lifecycle::{engine::CancelToken, *};
 use futures_lite::future::{block_on, poll_once};
 
 use crate::help::*;

@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use decnet_lifecycle::Fingerprint;
-use decnet_lifecycle::https::Identity;
+use decnet_lifecycle::agent::Fingerprint;
+use decnet_lifecycle::agent::https::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,

@@ -6,7 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use decnet_lifecycle::placement::Aim;
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::{Annotate, Batch, Change, Insert, Outcome, Refusal, Step, Together},
+    lifecycle::{Leaves, Phase, Revision},
+    placement::{Placement, Standing},
+    store::{Entry, Feed, OpenOnly, Page, PlacementQuery, Pruned, Query, Retention, Store},
+    *,
+};
 
 use placing::{End, Wish};
 

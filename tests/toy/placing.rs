@@ -2,7 +2,11 @@
 //! written down anew here, as plainly as can be.
 
 use decnet_lifecycle::placement::{Aim, Placed, Tried};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    decide::Change,
+    placement::{Clash, Placement, Standing},
+    *,
+};
 
 use super::Fault;
 

@@ -1,7 +1,10 @@
 //! Bodies of dispatches and beats: what is read, and what is refused how.
 
 use decnet_lifecycle::worker::{DeployDispatch, DryRun, MutateDispatch, TeardownDispatch};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    beat::{Beat, BeatError, Delta, KnownRows, Reported},
+    *,
+};
 use serde_json::json;
 
 use crate::pair::fleet;

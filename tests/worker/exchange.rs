@@ -2,7 +2,7 @@
 
 use decnet_lifecycle::testkit::EngineScript;
 use decnet_lifecycle::worker::{DeployDispatch, TeardownDispatch};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{beat::Beat, store::MemoryStore, *};
 use futures_lite::future::block_on;
 use serde_json::json;
 

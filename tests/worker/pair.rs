@@ -9,7 +9,13 @@ use decnet_lifecycle::testkit::{FakeEngine, VirtualClock};
 use decnet_lifecycle::worker::{
     BeatReply, DeployDispatch, Master, MasterError, MutateDispatch, TeardownDispatch, Worker,
 };
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    agent::{AgentError, Agents, DeployCall, Host, MutateCall, Pin, StaticHosts, TeardownCall},
+    beat::{Beat, BeatAnswer},
+    placement::Standing,
+    store::{MemoryStore, PlacementQuery, Store},
+    *,
+};
 use futures_lite::future::block_on;
 use serde_json::{Value, json};
 

@@ -5,7 +5,14 @@ use std::time::Duration;
 
 use decnet_lifecycle::testkit::{EngineScript, FakeEngine, VirtualClock};
 use decnet_lifecycle::worker::{BeatReply, DeployDispatch, DryRun, MutateDispatch, Worker};
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    beat::Beat,
+    engine::Engine,
+    placement::Home,
+    runner::Health,
+    store::{MemoryStore, Query},
+    *,
+};
 use futures_lite::future::block_on;
 use serde_json::json;
 

@@ -68,7 +68,7 @@ impl Identity {
     /// [`IdentityError`] names the file and says what is wrong with it.
     ///
     /// ```
-    /// use decnet_lifecycle::https::{Identity, IdentityError};
+    /// use decnet_lifecycle::agent::https::{Identity, IdentityError};
     ///
     /// let error = Identity::load("/nowhere".as_ref()).unwrap_err();
     /// assert!(matches!(error, IdentityError::File { .. }));

@@ -2,14 +2,14 @@
 //! of one CA, and the agent's is the pinned one.
 //!
 //! One connection does all of it: the handshake, the check of the agent's
-//! certificate against the CA **and** against the host's [`Pin`](crate::Pin), and only
+//! certificate against the CA **and** against the host's [`Pin`](crate::agent::Pin), and only
 //! then the request. No proxy is asked, no redirect followed, and time and
 //! size of everything are bounded by [`CallLimits`].
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use decnet_lifecycle::https::{HttpsAgents, Identity};
-//! use decnet_lifecycle::{HostsFile, MemoryStore, Runner};
+//! use decnet_lifecycle::agent::https::{HttpsAgents, Identity};
+//! use decnet_lifecycle::{Runner, agent::HostsFile, store::MemoryStore};
 //! # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,7 +43,7 @@ pub(crate) use wire::reason;
 /// How long a call may take, and how much may come back.
 ///
 /// ```
-/// use decnet_lifecycle::https::CallLimits;
+/// use decnet_lifecycle::agent::https::CallLimits;
 /// use std::time::Duration;
 ///
 /// let mut limits = CallLimits::default();

@@ -82,7 +82,7 @@ pub async fn start(
 }
 
 pub fn answer(status: StatusCode, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(decnet_lifecycle::text::json(value)));
+    let mut response = Response::new(Body::from(decnet_lifecycle::lifecycle::text::json(value)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

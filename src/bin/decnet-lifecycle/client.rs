@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use decnet_lifecycle::text::json;
+use decnet_lifecycle::lifecycle::text::json;
 use decnet_lifecycle::{LifecycleId, RequestKey};
 use serde_json::Value;
 

@@ -4,9 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings, Health};
-use decnet_lifecycle::process::ProcessEngine;
-use decnet_lifecycle::{Engine, FleetConfig, Home as Machine, Placement, PlacementQuery, Store};
+use decnet_lifecycle::engine::compose::{Catalogue, ComposeEngine, ComposeSettings, Health};
+use decnet_lifecycle::engine::process::ProcessEngine;
+use decnet_lifecycle::{
+    FleetConfig,
+    engine::Engine,
+    placement::{Home as Machine, Placement},
+    store::{PlacementQuery, Store},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Complaint;
@@ -193,7 +198,7 @@ impl Chosen {
                         Vec::new()
                     }
                 };
-                let place = |container: &decnet_lifecycle::compose::Container| {
+                let place = |container: &decnet_lifecycle::engine::compose::Container| {
                     let service = container.service.as_ref()?;
                     let ports =
                         fleet.as_ref().map(|fleet| engine.ports(fleet, container)).unwrap_or_default();

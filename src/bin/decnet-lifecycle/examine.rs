@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use decnet_lifecycle::compose::Health;
-use decnet_lifecycle::text::one_line;
-use decnet_lifecycle::{Feed, OpenError, PlacementQuery, Query, Revision, Store as _, Timestamp};
+use decnet_lifecycle::engine::compose::Health;
+use decnet_lifecycle::lifecycle::text::one_line;
+use decnet_lifecycle::{
+    Timestamp,
+    lifecycle::Revision,
+    store::{Feed, OpenError, PlacementQuery, Query, Store as _},
+};
 use serde_json::json;
 
 use crate::args::Compose;

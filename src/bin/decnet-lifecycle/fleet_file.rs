@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use decnet_lifecycle::{Clock as _, FleetConfig, FleetError, IniSettings, SystemClock};
+use decnet_lifecycle::{
+    FleetConfig,
+    clock::{Clock as _, SystemClock},
+    fleet::{FleetError, IniSettings},
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::Complaint;

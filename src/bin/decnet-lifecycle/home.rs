@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::process::ProcessEngine;
+use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
-    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder, Unrecovered,
+    HostId, Runner, RunnerBuilder, Unrecovered,
+    engine::Progress,
+    lifecycle::MasterName,
+    store::{OpenError, RedbReader, RedbStore},
 };
 
 use crate::Complaint;

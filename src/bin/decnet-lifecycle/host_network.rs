@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-use decnet_lifecycle::HostNetwork;
+use decnet_lifecycle::fleet::HostNetwork;
 use ipnet::Ipv4Net;
 
 const UP: u32 = 1;

@@ -1,6 +1,11 @@
 //! `hosts`: which worker hosts there are, where, and by which certificates.
 
-use decnet_lifecycle::{Home as Machine, Host, HostId, HostsFile, Pin, PlacementQuery};
+use decnet_lifecycle::{
+    HostId,
+    agent::{Host, HostsFile, Pin},
+    placement::Home as Machine,
+    store::PlacementQuery,
+};
 use serde_json::json;
 
 use crate::args::Hosts;

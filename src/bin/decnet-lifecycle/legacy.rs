@@ -2,7 +2,11 @@
 
 use decnet_lifecycle::placement::{Home as Machine, Placed};
 use decnet_lifecycle::{
-    Batch, Change, DeployedFleet, EngineName, MasterName, Outcome, Placement, Refusal, Store,
+    decide::{Batch, Change, Outcome, Refusal},
+    fleet::DeployedFleet,
+    lifecycle::{EngineName, MasterName},
+    placement::Placement,
+    store::Store,
 };
 
 use crate::Complaint;

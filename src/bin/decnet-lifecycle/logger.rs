@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use decnet_lifecycle::text::without_secrets;
+use decnet_lifecycle::lifecycle::text::without_secrets;
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 

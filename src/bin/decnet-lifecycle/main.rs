@@ -60,7 +60,7 @@ impl<E: std::error::Error> From<E> for Complaint {
 
 fn main() -> ExitCode {
     // The process engine starts this program again, once for each service.
-    if let Some(end) = decnet_lifecycle::process::decoy_main() {
+    if let Some(end) = decnet_lifecycle::engine::process::decoy_main() {
         return end;
     }
     let args = Args::parse();

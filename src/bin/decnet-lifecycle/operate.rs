@@ -6,8 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Placement,
-    Plan, Record, RedbStore, Revision, Runner, Seen, Status, Store, SystemClock, TeardownRequest, Watch,
+    AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, MutateRequest, Overlap, Record, Runner,
+    Status, TeardownRequest,
+    clock::SystemClock,
+    fleet::Mode,
+    lifecycle::Revision,
+    placement::{Placement, Plan},
+    runner::{Seen, Watch},
+    store::{RedbStore, Store},
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;

@@ -3,8 +3,12 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use decnet_lifecycle::text::{self, one_line};
-use decnet_lifecycle::{DeckyName, Entry, Explanation, Failure, HistoryStep, Record, ServiceName, Timestamp};
+use decnet_lifecycle::lifecycle::text::{self, one_line};
+use decnet_lifecycle::{
+    DeckyName, Failure, Record, ServiceName, Timestamp,
+    runner::{Explanation, HistoryStep},
+    store::Entry,
+};
 use serde_json::{Value, json};
 
 /// The most characters of a note, of a table's last column, and of any line.

@@ -5,7 +5,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use decnet_lifecycle::{Fingerprint, Host, HostId, HostsFile, Pin};
+use decnet_lifecycle::{
+    HostId,
+    agent::{Fingerprint, Host, HostsFile, Pin},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,

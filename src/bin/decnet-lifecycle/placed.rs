@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use decnet_lifecycle::placement::{Placed, PlanStep};
 use decnet_lifecycle::{
-    Clock as _, DeckyName, DeckyStatus, DeployedFleet, FleetConfig, Health, MemoryStore, Mode, NoProgress,
-    OpenError, Placement, PlacementQuery, Plan, Runner, Store, SystemClock, Timestamp, Unrecovered,
+    DeckyName, FleetConfig, Runner, Timestamp, Unrecovered,
+    clock::{Clock as _, SystemClock},
+    engine::NoProgress,
+    fleet::{DeployedFleet, Mode},
+    placement::{Placement, Plan},
+    runner::{DeckyStatus, Health},
+    store::{MemoryStore, OpenError, PlacementQuery, Store},
 };
 use serde_json::{Value, json};
 

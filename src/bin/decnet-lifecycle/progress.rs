@@ -1,6 +1,6 @@
 //! Prints the notes of an engine at work.
 
-use decnet_lifecycle::{DeckyName, Progress};
+use decnet_lifecycle::{DeckyName, engine::Progress};
 
 use crate::output::Output;
 

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use decnet_lifecycle::lifecycle::text::{json, one_line};
 use decnet_lifecycle::store::head;
-use decnet_lifecycle::text::{json, one_line};
 use decnet_lifecycle::{
-    Clock as _, Explanation, LifecycleId, Query, Record, Revision, Seen, Store, SystemClock, Watch, history,
-    unix_bus,
+    LifecycleId, Record,
+    bus::unix as unix_bus,
+    clock::{Clock as _, SystemClock},
+    lifecycle::Revision,
+    runner::{Explanation, Seen, Watch, history},
+    store::{Query, Store},
 };
 use serde_json::Value;
 

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::{Cancelled, Clock as _, LifecycleId, NoProgress, Retention, SystemClock, Unrecovered};
+use decnet_lifecycle::{
+    Cancelled, LifecycleId, Unrecovered,
+    clock::{Clock as _, SystemClock},
+    engine::NoProgress,
+    store::Retention,
+};
 use serde_json::{Value, json};
 
 use crate::client::RunningMaster;

@@ -37,7 +37,7 @@ impl Verb {
 /// One frame: `VERB[ argument]\n`, four bytes of length (big-endian), a body.
 ///
 /// ```
-/// use decnet_lifecycle::unix_bus::{Frame, Verb};
+/// use decnet_lifecycle::bus::unix::{Frame, Verb};
 ///
 /// let frame = Frame::new(Verb::Sub, "decky.*.lifecycle", Vec::new())?;
 /// assert_eq!(frame.to_bytes(), b"SUB decky.*.lifecycle\n\0\0\0\0");
@@ -45,7 +45,7 @@ impl Verb {
 /// let mut received = frame.to_bytes();
 /// assert_eq!(Frame::take(&mut received)?, Some(frame));
 /// assert!(received.is_empty());
-/// # Ok::<(), decnet_lifecycle::unix_bus::FrameError>(())
+/// # Ok::<(), decnet_lifecycle::bus::unix::FrameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {

@@ -29,8 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// thread; nobody waits for that.
 ///
 /// ```
-/// use decnet_lifecycle::unix_bus::UnixBus;
-/// use decnet_lifecycle::Bus as _;
+/// use decnet_lifecycle::bus::unix::UnixBus;
+/// use decnet_lifecycle::bus::Bus as _;
 ///
 /// let bus = UnixBus::new("/nonexistent/bus.sock", "master", 1_024);
 /// assert_eq!(bus.dropped(), 0);

@@ -123,7 +123,7 @@ impl ComposeFile {
     ///
     /// ```
     /// use decnet_lifecycle::FleetConfig;
-    /// use decnet_lifecycle::compose::{ComposeEngine, ComposeFile};
+    /// use decnet_lifecycle::engine::compose::{ComposeEngine, ComposeFile};
     ///
     /// let fleet = FleetConfig::from_json(include_bytes!("../../../examples/fleet.json"))?;
     /// let file = ComposeEngine::new("/srv/decnet").compose(&fleet)?;

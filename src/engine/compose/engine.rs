@@ -37,7 +37,7 @@ use super::tool::{Build, Tool};
 /// share the directory.
 ///
 /// ```
-/// use decnet_lifecycle::compose::{Catalogue, ComposeEngine, ComposeSettings};
+/// use decnet_lifecycle::engine::compose::{Catalogue, ComposeEngine, ComposeSettings};
 ///
 /// let engine = ComposeEngine::new("/var/lib/decnet/compose")
 ///     .settings(ComposeSettings::default())

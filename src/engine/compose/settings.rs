@@ -12,11 +12,11 @@ use crate::fleet::FleetConfig;
 /// letters, digits, `-` and `_`, and a letter or digit first.
 ///
 /// ```
-/// use decnet_lifecycle::compose::DockerName;
+/// use decnet_lifecycle::engine::compose::DockerName;
 ///
 /// assert_eq!(DockerName::parse("decnet_lan")?.as_str(), "decnet_lan");
 /// assert!(DockerName::parse("-f").is_err());
-/// # Ok::<(), decnet_lifecycle::compose::DockerNameError>(())
+/// # Ok::<(), decnet_lifecycle::engine::compose::DockerNameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -130,7 +130,7 @@ impl std::str::FromStr for NetworkDriver {
 /// the original's.
 ///
 /// ```
-/// use decnet_lifecycle::compose::{ComposeSettings, NetworkDriver};
+/// use decnet_lifecycle::engine::compose::{ComposeSettings, NetworkDriver};
 ///
 /// let mut settings = ComposeSettings::default();
 /// settings.driver = Some(NetworkDriver::Bridge);

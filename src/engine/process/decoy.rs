@@ -29,7 +29,7 @@ const LOOK: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// use std::process::ExitCode;
 ///
 /// fn main() -> ExitCode {
-///     if let Some(end) = decnet_lifecycle::process::decoy_main() {
+///     if let Some(end) = decnet_lifecycle::engine::process::decoy_main() {
 ///         return end;
 ///     }
 ///     // What the program is for.

@@ -50,7 +50,7 @@ const IN_A_DECOY: (&str, &str) = (
 ///
 /// ```no_run
 /// use std::process::ExitCode;
-/// use decnet_lifecycle::process::{ProcessEngine, decoy_main};
+/// use decnet_lifecycle::engine::process::{ProcessEngine, decoy_main};
 ///
 /// fn main() -> ExitCode {
 ///     if let Some(end) = decoy_main() {
@@ -103,8 +103,8 @@ impl ProcessEngine {
     /// What is beyond [`ProcessEngine::MAX_GREETING`] is cut off.
     ///
     /// ```
-    /// use decnet_lifecycle::process::ProcessEngine;
-    /// use decnet_lifecycle::{Engine, FleetConfig, ServiceName};
+    /// use decnet_lifecycle::engine::process::ProcessEngine;
+    /// use decnet_lifecycle::{FleetConfig, ServiceName, engine::Engine};
     ///
     /// let gopher = ServiceName::parse("gopher")?;
     /// let fleet = FleetConfig::from_json(include_bytes!("../../../examples/fleet.json"))?;

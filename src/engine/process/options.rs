@@ -106,12 +106,12 @@ impl DecoyOptions {
     /// [`DecoyError::Usage`] and [`DecoyError::Name`].
     ///
     /// ```
-    /// use decnet_lifecycle::process::DecoyOptions;
+    /// use decnet_lifecycle::engine::process::DecoyOptions;
     ///
     /// let words = "--service ssh --listen 127.0.0.1:0 --decky decky-01 --hostname srv --home /tmp/x";
     /// let options = DecoyOptions::from_args(words.split(' ').map(Into::into))?;
     /// assert_eq!(options.service.as_str(), "ssh");
-    /// # Ok::<(), decnet_lifecycle::process::DecoyError>(())
+    /// # Ok::<(), decnet_lifecycle::engine::process::DecoyError>(())
     /// ```
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, DecoyError> {
         let mut words = args.into_iter();

@@ -28,7 +28,7 @@ mod value;
 /// What an INI fleet leaves to the machine that reads it.
 ///
 /// ```
-/// use decnet_lifecycle::{FleetConfig, IniSettings, Timestamp};
+/// use decnet_lifecycle::{FleetConfig, Timestamp, fleet::IniSettings};
 ///
 /// let text = b"[general]\nnet = 10.66.0.0/24\ngw = 10.66.0.1\ninterface = eth0\n\n\
 ///              [corp]\narchetype = windows-workstation\namount = 2\n\n[corp.smb]\nshare = x\n";
@@ -36,7 +36,7 @@ mod value;
 /// let names: Vec<&str> = read.fleet.names().map(|name| name.as_str()).collect();
 /// assert_eq!(names, ["corp-01", "corp-02"]);
 /// assert_eq!(read.fleet.deckies[1].ip.to_string(), "10.66.0.3");
-/// # Ok::<(), decnet_lifecycle::FleetError>(())
+/// # Ok::<(), decnet_lifecycle::fleet::FleetError>(())
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -49,7 +49,7 @@ const QUEUE: usize = 1_024;
 /// fails as well, the store is closed for good and says so.
 ///
 /// ```
-/// use decnet_lifecycle::{Query, RedbStore, Store};
+/// use decnet_lifecycle::store::{Query, RedbStore, Store};
 ///
 /// let dir = tempfile::tempdir()?;
 /// # futures_lite::future::block_on(async {
@@ -246,7 +246,7 @@ impl Store for RedbStore {
 /// commits; commit and prune are refused.
 ///
 /// ```
-/// use decnet_lifecycle::{OpenError, RedbReader};
+/// use decnet_lifecycle::store::{OpenError, RedbReader};
 ///
 /// let dir = tempfile::tempdir()?;
 /// let missing = RedbReader::open(dir.path().join("lifecycle.redb"));

@@ -30,20 +30,20 @@ pub enum Honesty {
 }
 
 /// A disk in memory that can lose power, fail and lie: a storage backend for
-/// [`RedbStore::simulated`](crate::RedbStore::simulated) and
-/// [`RedbStore::with_backend`](crate::RedbStore::with_backend).
+/// [`RedbStore::simulated`](crate::store::RedbStore::simulated) and
+/// [`RedbStore::with_backend`](crate::store::RedbStore::with_backend).
 ///
 /// Clones are the same disk.
 ///
 /// ```
 /// use decnet_lifecycle::testkit::sim::SimDisk;
-/// use decnet_lifecycle::RedbStore;
+/// use decnet_lifecycle::store::RedbStore;
 ///
 /// let disk = SimDisk::new();
 /// drop(RedbStore::with_backend(disk.handle())?);
 /// let after = disk.power_cut(&mut |unsynced| unsynced.clear());
 /// RedbStore::with_backend(after.handle())?;
-/// # Ok::<(), decnet_lifecycle::OpenError>(())
+/// # Ok::<(), decnet_lifecycle::store::OpenError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct SimDisk {

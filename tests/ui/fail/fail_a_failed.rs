@@ -1,4 +1,4 @@
-use decnet_lifecycle::*;
+use decnet_lifecycle::{*, lifecycle::{Failed, Lifecycle}};
 
 fn step(row: Lifecycle<Failed>, failure: Failure, now: Timestamp) {
     let _step = row.fail(failure, now);

@@ -1,4 +1,4 @@
-use decnet_lifecycle::*;
+use decnet_lifecycle::{*, lifecycle::{Lifecycle, Succeeded}};
 
 fn step(row: Lifecycle<Succeeded>, failure: Failure, now: Timestamp) {
     let _step = row.fail(failure, now);

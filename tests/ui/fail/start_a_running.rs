@@ -1,4 +1,4 @@
-use decnet_lifecycle::*;
+use decnet_lifecycle::{*, lifecycle::{Lifecycle, Running}};
 
 fn step(row: Lifecycle<Running>, now: Timestamp) {
     let _step = row.start(now, now);

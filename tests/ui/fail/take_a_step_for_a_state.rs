@@ -1,4 +1,4 @@
-use decnet_lifecycle::*;
+use decnet_lifecycle::{*, lifecycle::{Lifecycle, Pending, Running}};
 
 fn step(row: Lifecycle<Pending>, now: Timestamp) -> Lifecycle<Running> {
     row.start(now, now)

@@ -1,4 +1,4 @@
-use decnet_lifecycle::*;
+use decnet_lifecycle::{*, lifecycle::{Lifecycle, Pending}};
 
 fn step(row: Lifecycle<Pending>, now: Timestamp) -> LifecycleId {
     let _step = row.start(now, now);

@@ -2,7 +2,11 @@
 
 #![deny(unused_must_use)]
 
-use decnet_lifecycle::*;
+use decnet_lifecycle::{
+    journal::Journal,
+    lifecycle::{Lifecycle, Pending},
+    *,
+};
 
 async fn step(journal: &Journal, row: Lifecycle<Pending>, now: Timestamp) -> bool {
     journal.commit(row.start(now, now)).await.is_ok()

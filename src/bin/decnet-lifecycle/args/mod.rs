@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use decnet_lifecycle::compose::{DockerName, NetworkDriver};
+use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
 
 mod swarm;

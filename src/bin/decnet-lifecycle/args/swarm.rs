@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use decnet_lifecycle::{Fingerprint, HostId};
+use decnet_lifecycle::{HostId, agent::Fingerprint};
 
 use super::{Compose, EngineChoice, age};
 

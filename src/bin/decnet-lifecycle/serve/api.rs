@@ -11,8 +11,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::{
-    AcceptError, Accepted, Cancelled, Clock as _, DeckyName, DeployRequest, FleetConfig, LifecycleId, Mode,
-    MutateRequest, Overlap, Query, Record, RequestKey, ServiceName, SystemClock, TeardownRequest, history,
+    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, MutateRequest,
+    Overlap, Record, RequestKey, ServiceName, TeardownRequest,
+    clock::{Clock as _, SystemClock},
+    fleet::Mode,
+    runner::history,
+    store::Query,
 };
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use decnet_lifecycle::{Revision, Seen};
+use decnet_lifecycle::{lifecycle::Revision, runner::Seen};
 use serde_json::json;
 
 use crate::answer::Trouble;
@@ -58,7 +58,7 @@ fn event(seen: &Seen) -> Event {
         Seen::Changed(changed) => Event::default()
             .id(changed.revision.get().to_string())
             .event("lifecycle")
-            .data(decnet_lifecycle::text::json(&entry(changed))),
+            .data(decnet_lifecycle::lifecycle::text::json(&entry(changed))),
         Seen::Ahead { head } => {
             Event::default().id(head.get().to_string()).event("reset").data(json!({"head": head}).to_string())
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
-use decnet_lifecycle::unix_bus::{self, UnixBus};
-use decnet_lifecycle::{Accepted, Deadlines, HostsFile, NoProgress, Runner};
+use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
+use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
+use decnet_lifecycle::{Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines};
 use serde_json::json;
 use tokio::sync::watch;
 

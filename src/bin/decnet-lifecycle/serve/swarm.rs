@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use axum::routing::post;
-use decnet_lifecycle::{Beat, HostDirectory as _};
+use decnet_lifecycle::{agent::HostDirectory as _, beat::Beat};
 use serde_json::json;
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, to_the_end, wrong_method};

@@ -7,7 +7,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{DeckyName, Failure, Host, LifecycleId, Status};
+use decnet_lifecycle::{DeckyName, Failure, LifecycleId, Status, agent::Host};
 use serde_json::json;
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};

@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use decnet_lifecycle::https::Identity;
+use decnet_lifecycle::agent::https::Identity;
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
-use decnet_lifecycle::{Accepted, Deadlines, Host, HostsFile, Pin};
+use decnet_lifecycle::{
+    Accepted,
+    agent::{Host, HostsFile, Pin},
+    runner::Deadlines,
+};
 use serde_json::json;
 
 use crate::args;

@@ -28,7 +28,7 @@ pub(super) use volume::{FolderPath, VolumeSource};
 ///
 /// ```
 /// use decnet_lifecycle::ServiceName;
-/// use decnet_lifecycle::compose::Catalogue;
+/// use decnet_lifecycle::engine::compose::Catalogue;
 ///
 /// let own = br#"{"services": {"gopher": {
 ///   "image": "registry.example/gopher:1",
