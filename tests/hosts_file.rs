@@ -57,12 +57,12 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let (a, b, none) =
         (HostId::parse("a").unwrap(), HostId::parse("b").unwrap(), HostId::parse("z").unwrap());
     let refused = |error: HostsFileError| error.to_string();
-    assert!(refused(hosts.add(host("a", Pinned::CaOnly)).unwrap_err()).contains("hosts rotate"));
+    assert!(refused(hosts.add(host("a", Pinned::CaOnly)).unwrap_err()).contains("new pin"));
     assert!(refused(hosts.remove(&none).unwrap_err()).contains("a, b"));
     assert!(refused(hosts.rotate(&none, print).unwrap_err()).contains("a, b"));
     assert!(refused(hosts.rotate(&a, print).unwrap_err()).contains("CA alone"));
     assert!(refused(hosts.rotate(&b, print).unwrap_err()).contains("already"));
-    assert!(refused(hosts.settle(&b).unwrap_err()).contains("hosts rotate"));
+    assert!(refused(hosts.settle(&b).unwrap_err()).contains("new pin"));
     let odd = Host { address: "nowhere".into(), ..host("c", Pinned::CaOnly) };
     assert!(refused(hosts.add(odd).unwrap_err()).contains("host:port"));
     assert_eq!(fs::read(&path).unwrap(), before);

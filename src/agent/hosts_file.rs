@@ -74,9 +74,7 @@ pub enum HostsFileError {
         what: String,
     },
     /// The host is there already.
-    #[error(
-        "host {id} is there already, at {address}; `hosts rotate` gives it a new pin, `hosts rm` takes it out"
-    )]
+    #[error("host {id} is there already, at {address}; give it a new pin, or take it out first")]
     Known {
         /// The host.
         id: HostId,
@@ -195,7 +193,7 @@ impl HostsFile {
         self.change_pin(id, |pin| match pin {
             Pin::Rotating { next, .. } => Ok(Pin::Certificate(next)),
             Pin::Certificate(_) | Pin::CaOnly => {
-                Err("is not changing its certificate; `hosts rotate` begins that")
+                Err("is not changing its certificate; give it a new pin to begin that")
             }
         })
     }

@@ -96,7 +96,7 @@ pub enum AgentError {
     /// The agent's certificate is of our CA and is not the pinned one; not
     /// one byte of the call was sent.
     #[error(
-        "the agent showed the certificate {seen}, which is not the pinned one; if the host has a new one, tell with `hosts rotate`"
+        "the agent showed the certificate {seen}, which is not the pinned one; if the host has a new one, give the host that pin"
     )]
     WrongPin {
         /// What it showed.

@@ -1,5 +1,7 @@
 //! What a store is asked to change, and what became of it.
 
+use std::fmt;
+
 use crate::lifecycle::{DeckyName, Leaves, LifecycleId, Record, RequestKey, Revision, Timestamp};
 use crate::placement::{Aim, Clash, Placement};
 
@@ -172,6 +174,21 @@ pub enum Refusal {
     PlacedOtherwise(DeckyName),
     /// Another change of the same all-or-none batch was refused.
     Together,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(row) => write!(f, "row {} has changed, it is {} by now", row.id, row.status()),
+            Self::Missing(id) => write!(f, "there is no row {id}"),
+            Self::Busy { decky, open } => write!(f, "{decky} has {} open row(s)", open.len()),
+            Self::Duplicate(id) => write!(f, "there is a row {id} already"),
+            Self::KeyTaken(key) => write!(f, "the key {key} was used before, for another request"),
+            Self::Clash(clashes) => f.write_str(&Clash::list(clashes, "; ")),
+            Self::PlacedOtherwise(decky) => write!(f, "{decky} is placed otherwise already"),
+            Self::Together => f.write_str("another change of its batch was refused"),
+        }
+    }
 }
 
 impl Batch {

@@ -75,7 +75,7 @@ impl fmt::Debug for LifecycleId {
 
 /// The text is not a lifecycle id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a lifecycle id is a UUID such as 01937b2c-5a7e-7000-8000-0123456789ab; `ls` shows the known ones")]
+#[error("a lifecycle id is a UUID such as 01937b2c-5a7e-7000-8000-0123456789ab")]
 pub struct ParseIdError(());
 
 impl FromStr for LifecycleId {

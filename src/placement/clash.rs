@@ -70,6 +70,13 @@ impl Clash {
     }
 }
 
+impl Clash {
+    /// All of them as one text, with this between them.
+    pub(crate) fn list(clashes: &[Self], between: &str) -> String {
+        clashes.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+    }
+}
+
 impl fmt::Display for Clash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -279,6 +279,13 @@ impl Placement {
         }
     }
 
+    /// The decky as it most probably is, or of one that has never been up, as
+    /// its newest row is to bring it up.
+    #[must_use]
+    pub fn likeliest(&self) -> Option<&Arc<Placed>> {
+        self.now().or_else(|| self.possibilities().last())
+    }
+
     /// The decky as whoever replaces all that a home runs has to send it: as a
     /// running row has told the home already, else as it is.
     pub(crate) fn as_told(&self) -> Option<&Arc<Placed>> {
@@ -292,16 +299,11 @@ impl Placement {
 
     /// All that is there, may be there, or is to be there.
     pub fn possibilities(&self) -> impl Iterator<Item = &Arc<Placed>> {
-        let standing: &[Arc<Placed>] = match &self.standing {
-            Standing::Nothing => &[],
-            Standing::Up { placed, .. } => std::slice::from_ref(placed),
-            Standing::Unsure { perhaps, .. } => perhaps,
-        };
         let tried = self.tried.values().filter_map(|tried| match &tried.aim {
             Aim::Up(placed) => Some(placed),
             Aim::Gone => None,
         });
-        standing.iter().chain(tried)
+        self.standing_possibilities().iter().chain(tried)
     }
 
     /// The name of a possibility that is another decky's.

@@ -159,8 +159,7 @@ pub(crate) fn plan(
     }
     let named: BTreeSet<&DeckyName> = fleet.names().collect();
     for placement in placements.iter().filter(|placement| !named.contains(&placement.decky)) {
-        let home =
-            placement.now().or_else(|| placement.possibilities().last()).map(|placed| placed.home.clone());
+        let home = placement.likeliest().map(|placed| placed.home.clone());
         let Some(home) = home else { continue };
         let decky = placement.decky.clone();
         if terms.prune {

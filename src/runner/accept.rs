@@ -92,8 +92,7 @@ impl Runner {
     pub(super) async fn wanted_by_mutate(&self, request: &MutateRequest) -> Result<Vec<Wanted>, AcceptError> {
         let (decky, services) = (request.decky.clone(), request.services.clone());
         let placement = self.placement(&decky).await?;
-        let placed =
-            placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last()));
+        let placed = placement.as_ref().and_then(Placement::likeliest);
         let Some(placed) = placed else { return Err(self.unknown(decky).await) };
         let refused = |error| AcceptError::Services(Box::new(error));
         if let Some(fleet) = fleet_of(std::iter::once(&**placed)) {
@@ -296,7 +295,7 @@ impl Wanted {
 
     /// The teardown of a decky where it is, or may be.
     fn gone_from(placement: &Placement) -> Option<Self> {
-        let placed = placement.now().or_else(|| placement.possibilities().last())?;
+        let placed = placement.likeliest()?;
         Some(Self::gone(placement.decky.clone(), placed.home.clone()))
     }
 }
@@ -320,7 +319,7 @@ pub(super) fn why_refused(refusals: Vec<Refusal>) -> AcceptError {
             Refusal::KeyTaken(key) => return AcceptError::KeyTaken(key),
             Refusal::Clash(found) => clashes.extend(found),
             Refusal::Together => {}
-            refusal => other = Some(format!("{refusal:?}")),
+            refusal => other = Some(refusal.to_string()),
         }
     }
     match other {

@@ -74,7 +74,7 @@ impl DeckyStatus {
     /// Its services, as placed; of one that nobody placed, as found.
     #[must_use]
     pub fn services(&self) -> Vec<String> {
-        match self.placement.as_ref().and_then(|known| known.now().or_else(|| known.possibilities().last())) {
+        match self.placement.as_ref().and_then(Placement::likeliest) {
             Some(placed) => {
                 placed.config.services.iter().map(|service| service.as_str().to_owned()).collect()
             }
@@ -164,10 +164,7 @@ impl Runner {
         let mut all = Vec::new();
         let mut placed: BTreeSet<(DeckyName, Home)> = BTreeSet::new();
         for placement in placements {
-            let home = placement
-                .now()
-                .or_else(|| placement.possibilities().last())
-                .map(|placed| placed.home.clone());
+            let home = placement.likeliest().map(|placed| placed.home.clone());
             // What an orphan's teardown notes is at no home.
             let Some(home) = home else { continue };
             let runtime = match &home {
@@ -289,16 +286,9 @@ impl Runner {
             Change::Place(Box::new(Placement::taken_over(Placed::new(fleet, config, master, engine))))
         });
         let outcomes = self.shared.master.journal.place(Batch::per_row(placements.collect())).await?;
-        let told = fleet.names().zip(outcomes).filter_map(|(decky, outcome)| {
-            let why = match outcome {
-                Outcome::Refused(Refusal::Clash(clashes)) => {
-                    clashes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-                }
-                Outcome::Refused(Refusal::PlacedOtherwise(_)) => "it is placed otherwise already".to_owned(),
-                Outcome::Refused(_) => "the store refused it".to_owned(),
-                _ => return None,
-            };
-            Some((decky.clone(), why))
+        let told = fleet.names().zip(outcomes).filter_map(|(decky, outcome)| match outcome {
+            Outcome::Refused(refusal) => Some((decky.clone(), refusal.to_string())),
+            _ => None,
         });
         Ok(told.collect())
     }

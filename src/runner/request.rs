@@ -313,7 +313,7 @@ pub enum AcceptError {
     #[error("the engine can't do this: {0}")]
     Unfit(Problems),
     /// What is placed stands in the way.
-    #[error("what is placed stands in the way:\n{}", clash_list(.0))]
+    #[error("what is placed stands in the way:\n{}", Clash::list(.0, "\n"))]
     Clash(Vec<Clash>),
     /// Deckies have open rows.
     #[error("busy: {}; wait, cancel them, or ask to supersede them", busy_list(.0))]
@@ -341,10 +341,6 @@ fn listed(names: &[DeckyName]) -> String {
         text.push_str(&format!(" and {} more", names.len() - 10));
     }
     format!("there is {text}")
-}
-
-fn clash_list(clashes: &[Clash]) -> String {
-    clashes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn busy_list(busy: &[(DeckyName, Vec<LifecycleId>)]) -> String {

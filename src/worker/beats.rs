@@ -43,9 +43,7 @@ pub enum MasterError {
     #[error("the master was not reached: {0}; is it running, and may this host reach it?")]
     Unreachable(String),
     /// It answered, and not well.
-    #[error(
-        "the master answered {status}: {reason}; does it know this host and its certificate (`hosts add`)?"
-    )]
+    #[error("the master answered {status}: {reason}; does it know this host and its certificate?")]
     Refused {
         /// The HTTP status.
         status: u16,

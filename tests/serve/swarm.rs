@@ -60,5 +60,5 @@ fn a_worker_with_another_certificate_is_told_apart() {
     let taken = api(&data, &master, "POST", "/deckies/deploy?only=decky-01", SWARM);
     let rows = ended(&data, &master, &ids(&taken));
     let error = rows[0]["error"].as_str().unwrap();
-    assert!(error.contains("not the pinned one") && error.contains("hosts rotate"), "{error}");
+    assert!(error.contains("not the pinned one") && error.contains("give the host that pin"), "{error}");
 }

@@ -35,7 +35,7 @@ pub struct Identity {
 #[non_exhaustive]
 pub enum IdentityError {
     /// A file can't be read.
-    #[error("{}: {error}; make a bundle with `pki issue`, or name the folder that has one", path.display())]
+    #[error("{}: {error}; name the folder that has a key.pem, a cert.pem and a ca.pem", path.display())]
     File {
         /// Which.
         path: PathBuf,

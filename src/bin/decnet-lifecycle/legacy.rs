@@ -2,7 +2,7 @@
 
 use decnet_lifecycle::placement::{Home as Machine, Placed};
 use decnet_lifecycle::{
-    decide::{Batch, Change, Outcome, Refusal},
+    decide::{Batch, Change, Outcome},
     fleet::DeployedFleet,
     lifecycle::{EngineName, MasterName},
     placement::Placement,
@@ -49,23 +49,13 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
             Placement::taken_over(placed)
         })
         .collect();
-    let names: Vec<_> = placements.iter().map(|placement| placement.decky.clone()).collect();
     let changes = placements.into_iter().map(|placement| Change::Place(Box::new(placement))).collect();
     let outcomes = store.commit(Batch::per_row(changes)).await?;
     let mut placed = 0;
-    for (decky, outcome) in names.iter().zip(outcomes) {
+    for outcome in outcomes {
         match outcome {
-            Outcome::Refused(Refusal::Clash(clashes)) => {
-                let why: Vec<String> = clashes.iter().map(ToString::to_string).collect();
-                crate::output::aside(&format!(
-                    "note: not taken over from fleet-state.json: {}",
-                    why.join("; ")
-                ));
-            }
-            Outcome::Refused(_) => {
-                crate::output::aside(&format!(
-                    "note: not taken over from fleet-state.json: {decky} is placed otherwise"
-                ));
+            Outcome::Refused(refusal) => {
+                crate::output::aside(&format!("note: not taken over from fleet-state.json: {refusal}"));
             }
             _ => placed += 1,
         }

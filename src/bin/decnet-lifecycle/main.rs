@@ -52,10 +52,29 @@ enum Done {
 #[derive(Debug)]
 struct Complaint(String);
 
-impl<E: std::error::Error> From<E> for Complaint {
+impl<E: std::error::Error + 'static> From<E> for Complaint {
     fn from(error: E) -> Self {
-        Self(error.to_string())
+        match command_for(&error) {
+            Some(command) => Self(format!("{error} ({command})")),
+            None => Self(error.to_string()),
+        }
     }
+}
+
+/// With which command or option of this program to do what the library's error
+/// asks for.
+fn command_for(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use decnet_lifecycle::agent::{HostsFileError, https::IdentityError};
+    use decnet_lifecycle::store::OpenError;
+    match error.downcast_ref() {
+        Some(OpenError::Missing { .. }) => return Some("a first `deploy` makes one; --data names another"),
+        Some(OpenError::Foreign { .. }) => return Some("--data names another"),
+        _ => {}
+    }
+    if error.is::<HostsFileError>() {
+        return Some("`hosts rotate` gives a new pin, `hosts rm` takes a host out");
+    }
+    error.is::<IdentityError>().then_some("`pki issue` makes one")
 }
 
 fn main() -> ExitCode {

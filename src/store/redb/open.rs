@@ -27,7 +27,7 @@ const CACHE: usize = 64 << 20;
 #[non_exhaustive]
 pub enum OpenError {
     /// There is no such file.
-    #[error("there is no store at {}; a first `deploy` makes one, or name another with --data", path.display())]
+    #[error("there is no store at {}; the first that opens one for writing makes it", path.display())]
     Missing {
         /// Which file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum OpenError {
         holder: Option<u32>,
     },
     /// The file is something else.
-    #[error("{} is not a lifecycle store ({what}); it was left as it is, move it away or name another with --data", path.display())]
+    #[error("{} is not a lifecycle store ({what}); it was left as it is: move it away, or name another place", path.display())]
     Foreign {
         /// Which file.
         path: PathBuf,
