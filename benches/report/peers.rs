@@ -98,10 +98,21 @@ fn drive<F: Future<Output = ()>>(callers: usize, time: Duration, operation: impl
     Run { time: began.elapsed(), each }
 }
 
-/// On the master's own engine, which is called once at a time.
-fn on_engine(dir: &Path, callers: usize, time: Duration) -> Run {
-    let store = Arc::new(RedbStore::open(dir.join("engine")).unwrap());
-    let runner = Runner::builder(store, Arc::new(FakeEngine::new())).build().unwrap();
+/// On an engine of the master's own that takes one call at a time, as a compose
+/// project does.
+fn one_at_a_time(dir: &Path, callers: usize, time: Duration) -> Run {
+    on_engine(&dir.join("one"), FakeEngine::new(), callers, time)
+}
+
+/// On one that is called about different deckies at once, as decoy processes
+/// are.
+fn side_by_side(dir: &Path, callers: usize, time: Duration) -> Run {
+    on_engine(&dir.join("side"), FakeEngine::side_by_side(), callers, time)
+}
+
+fn on_engine(file: &Path, engine: FakeEngine, callers: usize, time: Duration) -> Run {
+    let store = Arc::new(RedbStore::open(file).unwrap());
+    let runner = Runner::builder(store, Arc::new(engine)).build().unwrap();
     let (runner, _) = block_on(runner.recover()).unwrap();
     let fleets = fleets(callers, 0);
     let run = drive(callers, time, |caller| {
@@ -192,16 +203,17 @@ pub fn report(quick: bool) {
     println!("## Beside SQLite by hand\n");
     println!(
         "Callers each take one operation after the other from accept to its end, three steps each. Ours on workers: \
-         each caller has one, that takes no time. Ours on the engine: it takes no time either, but is called once at a \
-         time, so that callers wait for each other. By hand is one table of SQLite in WAL with FULL, without a feed, \
+         each caller has one, that takes no time. Ours on the master's engine takes no time either: side by side as decoy \
+         processes are, or one call at a time as containers of one project are, where callers wait for each other. \
+         By hand is one table of SQLite in WAL with FULL, without a feed, \
          keys, deadlines or readers to tell: what has gathered as one by a thread that writes, or a commit a step. \
          Under load four other threads are busy all the time.\n"
     );
     println!(
-        "| load | callers | ours on workers/s | grouped by hand/s | ratio | ours on the engine/s | a commit a step by \
-         hand/s | ratio | p50 and p99 of these four |"
+        "| load | callers | workers/s | side by side/s | grouped by hand/s | side by side : grouped | one call at a \
+         time/s | a commit a step by hand/s | one call : a commit a step | p50 and p99 of these five |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|");
     let callers: &[usize] = if quick { &[1, 8] } else { &[1, 8, 64] };
     for (load, loops) in [("idle", 0), ("four busy loops", 4)] {
         let _busy = Busy::new(loops);
@@ -215,24 +227,27 @@ pub fn report(quick: bool) {
 
 fn throughput(load: &str, callers: usize, quick: bool) {
     let (turns, time) = if quick { (1, Duration::from_millis(20)) } else { (3, Duration::from_secs(1)) };
-    let mut runs: [Run; 4] = Default::default();
+    let mut runs: [Run; 5] = Default::default();
     for _ in 0..turns {
         let dir = tempfile::tempdir().unwrap();
-        for (run, peer) in runs.iter_mut().zip([on_workers, grouped, on_engine, step_by_step]) {
+        for (run, peer) in
+            runs.iter_mut().zip([on_workers, side_by_side, grouped, one_at_a_time, step_by_step])
+        {
             run.add(peer(dir.path(), callers, time));
         }
     }
-    let [workers, grouped, engine, steps] = &runs;
+    let [workers, side, grouped, one, steps] = &runs;
     let rate = |run: &Run| rate(run.each.len(), run.time);
     let times = |run: &Run| format!("{}, {}", micros(run.percentile(50)), micros(run.percentile(99)));
     println!(
-        "| {load} | {callers} | {} | {} | {:.2} | {} | {} | {:.2} | {} |",
+        "| {load} | {callers} | {} | {} | {} | {:.2} | {} | {} | {:.2} | {} |",
         rate(workers),
+        rate(side),
         rate(grouped),
-        workers.a_second() / grouped.a_second(),
-        rate(engine),
+        side.a_second() / grouped.a_second(),
+        rate(one),
         rate(steps),
-        engine.a_second() / steps.a_second(),
+        one.a_second() / steps.a_second(),
         runs.each_ref().map(times).join("; ")
     );
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Revision, Status, Timestamp};
 use crate::placement::Standing;
-use crate::store::{Entry, Feed, PlacementQuery, Query, Store, StoreError};
+use crate::store::{Entry, Feed, PlacementQuery, Query, Store};
 
-use super::Witness;
+use super::breach::hold;
 use super::placed::{PlacementsSeen, Standings};
+use super::{Breach, Witness};
 
 /// What must hold of a store after every step, checked from outside.
 ///
@@ -49,26 +50,6 @@ pub struct Invariants {
     placements: PlacementsSeen,
     witness: Option<Arc<Witness>>,
 }
-
-/// An invariant that does not hold, or a store that could not be asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Breach(pub String);
-
-impl From<StoreError> for Breach {
-    fn from(error: StoreError) -> Self {
-        Self(format!("the store could not be read: {error}"))
-    }
-}
-
-macro_rules! hold {
-    ($holds:expr, $($what:tt)+) => {
-        if !$holds {
-            return Err($crate::testkit::Breach(format!($($what)+)));
-        }
-    };
-}
-pub(super) use hold;
 
 impl Invariants {
     /// Of a store that is looked at for the first time. Nothing may have been

@@ -7,6 +7,7 @@
 //! production.
 
 mod agents;
+mod breach;
 mod clock;
 pub mod conformance;
 mod engine;
@@ -18,10 +19,11 @@ pub mod sim;
 mod witness;
 
 pub use agents::{AgentCall, AgentScript, FakeAgents};
+pub use breach::Breach;
 pub use clock::VirtualClock;
 pub use engine::{EngineCall, EngineScript, FakeEngine};
 pub use faulty::{FaultyStore, StoreFault};
-pub use invariants::{Breach, Invariants};
+pub use invariants::Invariants;
 pub use witness::Witness;
 
 /// The row that these bytes are in a redb store's file, under a checksum that

@@ -8,7 +8,7 @@ use crate::placement::{Aim, Placement, Standing, Tried};
 use crate::store::{Entry, PlacementQuery, Store};
 
 use super::Breach;
-use super::invariants::hold;
+use super::breach::hold;
 
 /// What placements are compared with.
 pub(super) struct Standings<'r> {

@@ -102,3 +102,10 @@ pub async fn not_found() -> Trouble {
 pub async fn wrong_method() -> Trouble {
     Trouble::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
+
+/// The values of a field of the query, in order.
+pub fn values<'a>(query: Option<&'a str>, field: &'a str) -> impl Iterator<Item = String> + 'a {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(move |(name, _)| name == field)
+        .map(|(_, value)| value.into_owned())
+}

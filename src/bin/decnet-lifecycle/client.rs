@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::Complaint;
 use crate::home::Home;
-use crate::serve::{Place, Token};
+use crate::running::Running;
+use crate::token::Token;
 
 /// The most bytes of an answer.
 const ANSWER: u64 = 16 << 20;
@@ -25,7 +26,7 @@ impl RunningMaster {
     /// The master that runs over this data directory, if one does. Its token
     /// goes to nobody else.
     pub fn find(home: &Home) -> Result<Option<Self>, Complaint> {
-        let Some(place) = Place::of_running(&home.place_path())? else { return Ok(None) };
+        let Some(running) = Running::find(&home.place_path())? else { return Ok(None) };
         let agent = ureq::Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -35,7 +36,7 @@ impl RunningMaster {
             .build()
             .new_agent();
         let token = Token::text(&home.token_path())?;
-        Ok(Some(Self { agent, base: format!("http://{}", place.api), token }))
+        Ok(Some(Self { agent, base: format!("http://{}", running.api), token }))
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Complaint> {

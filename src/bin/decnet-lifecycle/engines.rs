@@ -7,8 +7,8 @@ use std::sync::Arc;
 use decnet_lifecycle::engine::compose::{Catalogue, ComposeEngine, ComposeSettings, Health};
 use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
-    FleetConfig,
-    engine::Engine,
+    FleetConfig, Runner, RunnerBuilder,
+    engine::{Engine, Progress},
     placement::{Home as Machine, Placement},
     store::{PlacementQuery, Store},
 };
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Complaint;
 use crate::args::{Compose, EngineChoice};
+use crate::files::{read_at_most, replace};
 use crate::home::Home;
 use crate::output::Place;
 
@@ -153,6 +154,11 @@ impl Chosen {
         }
     }
 
+    /// A master over the store with this engine.
+    pub fn runner(&self, store: Arc<dyn Store>, progress: Arc<dyn Progress>) -> RunnerBuilder {
+        Runner::builder(store, self.engine()).progress(progress)
+    }
+
     /// What the fleet's state says of where the compose file lies.
     pub fn compose_path(&self) -> String {
         match self {
@@ -166,7 +172,7 @@ impl Chosen {
     pub async fn all_places(home: &Home) -> Result<Vec<Place>, Complaint> {
         let mut places = Vec::new();
         for home in std::iter::once(home).chain(home.of_workers().iter()) {
-            let store = crate::placed::store_to_look_at(home).await?;
+            let store = home.store_to_look_at().await?;
             places.extend(Self::for_placed(home, &*store).await?.places(home, &*store).await?);
         }
         Ok(places)
@@ -296,8 +302,7 @@ fn read_catalogue(kept: &Kept) -> Result<Catalogue, Complaint> {
     if let Some(path) = &kept.catalogue {
         let complain =
             |error: &dyn std::fmt::Display| Complaint(format!("catalogue file {}: {error}", path.display()));
-        let bytes =
-            crate::fleet_file::read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
+        let bytes = read_at_most(path, Catalogue::MAX_BYTES).map_err(|error| complain(&error))?;
         catalogue = catalogue.with_json(&bytes).map_err(|error| complain(&error))?;
     }
     Ok(catalogue)
@@ -339,7 +344,7 @@ async fn usable(
 fn keep(home: &Home, kept: &Kept) -> Result<(), Complaint> {
     let dir = home.compose_dir();
     home.make(&dir)?;
-    crate::home::replace(&dir.join("settings.json"), &serde_json::to_vec_pretty(kept)?)
+    replace(&dir.join("settings.json"), &serde_json::to_vec_pretty(kept)?)
 }
 
 fn other_runs(engine: &str) -> Complaint {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Complaint;
 use crate::args::Compose;
+use crate::files::read_at_most;
 use crate::home::Home;
 use crate::{engines, host_network};
 
@@ -39,14 +40,6 @@ pub fn read_fleet(home: &Home, path: &Path, compose: &Compose) -> Result<FleetCo
         crate::output::aside(&format!("note: {}: {note}", path.display()));
     }
     Ok(read.fleet)
-}
-
-/// Reads a file, and of one that is too large one byte too many.
-pub fn read_at_most(path: &Path, bytes: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut read = Vec::new();
-    std::fs::File::open(path)?.take(bytes as u64 + 1).read_to_end(&mut read)?;
-    Ok(read)
 }
 
 /// The same at each reading on this machine, so that a second deploy changes

@@ -1,22 +1,20 @@
 //! Where everything lies, and how it is opened.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
-    HostId, Runner, RunnerBuilder, Unrecovered,
-    engine::Progress,
+    HostId,
     lifecycle::MasterName,
-    store::{OpenError, RedbReader, RedbStore},
+    store::{MemoryStore, OpenError, RedbReader, RedbStore, Store},
 };
 
 use crate::Complaint;
-use crate::engines::Chosen;
+use crate::legacy::Earlier;
 
 pub struct Home {
     dir: PathBuf,
@@ -136,7 +134,25 @@ impl Home {
         }
         match RedbStore::open(self.store_path()) {
             Err(OpenError::InUse { .. }) => Ok(()),
-            opened => crate::legacy::take_over(self, &opened?, &self.master()?).await,
+            opened => crate::legacy::take_over(&self.earlier(), &opened?, &self.master()?).await,
+        }
+    }
+
+    fn earlier(&self) -> Earlier {
+        Earlier {
+            state: self.fleet_state_path(),
+            aside: self.taken_over_path(),
+            is_masters: self.is_masters(),
+        }
+    }
+
+    /// The store to look at; an empty one where none has been made.
+    pub async fn store_to_look_at(&self) -> Result<Arc<dyn Store>, Complaint> {
+        self.take_over_earlier().await?;
+        match self.open_reader() {
+            Ok(reader) => Ok(reader),
+            Err(OpenError::Missing { .. }) => Ok(Arc::new(MemoryStore::new())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -174,7 +190,7 @@ impl Home {
                 }
                 opened => {
                     let store = Arc::new(opened?);
-                    crate::legacy::take_over(self, &*store, &self.master()?).await?;
+                    crate::legacy::take_over(&self.earlier(), &*store, &self.master()?).await?;
                     return Ok(store);
                 }
             }
@@ -193,49 +209,6 @@ impl Home {
             Complaint(format!("the data directory {dir} can't be made: {error}; name another with --data"))
         })
     }
-
-    /// A master over the store, an engine and the fleet's state.
-    pub fn runner(
-        &self,
-        store: Arc<RedbStore>,
-        chosen: &Chosen,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Unrecovered, Complaint> {
-        Ok(self.runner_builder(store, chosen, progress).build()?)
-    }
-
-    /// The same, with more to be said of it.
-    pub fn runner_builder(
-        &self,
-        store: Arc<RedbStore>,
-        chosen: &Chosen,
-        progress: Arc<dyn Progress>,
-    ) -> RunnerBuilder {
-        Runner::builder(store, chosen.engine()).progress(progress)
-    }
-}
-
-/// Replaces a file as a whole; the new one is 0600.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Complaint> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// Writes a file that must not be there yet.
-pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Complaint> {
-    let complain = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Complaint(format!(
-            "{} is there already, and nothing is overwritten; move it away first",
-            path.display()
-        )),
-        _ => Complaint(format!("{}: {error}", path.display())),
-    };
-    let file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path);
-    let mut file = file.map_err(complain)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(complain)
 }
 
 /// Whether to wait for a store that another process writes.

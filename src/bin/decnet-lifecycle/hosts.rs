@@ -57,7 +57,7 @@ pub async fn hosts(home: &Home, out: &Output, command: Hosts) -> Result<Done, Co
 
 /// The deckies that are, or may be, on a host.
 async fn placed_at(home: &Home, id: &HostId) -> Result<Vec<String>, Complaint> {
-    let store = crate::placed::store_to_look_at(home).await?;
+    let store = home.store_to_look_at().await?;
     let placements = store.placements(&PlacementQuery::At(Machine::Host(id.clone()))).await?;
     Ok(placements.iter().map(|placement| placement.decky.to_string()).collect())
 }

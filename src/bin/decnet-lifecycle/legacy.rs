@@ -1,5 +1,7 @@
 //! Takes the state file of the first version over into the store.
 
+use std::path::PathBuf;
+
 use decnet_lifecycle::placement::{Home as Machine, Placed};
 use decnet_lifecycle::{
     decide::{Batch, Change, Outcome},
@@ -10,15 +12,24 @@ use decnet_lifecycle::{
 };
 
 use crate::Complaint;
-use crate::home::Home;
+
+/// What the first version left in a data directory.
+pub struct Earlier {
+    /// Its state file.
+    pub state: PathBuf,
+    /// Where that goes once it is taken over.
+    pub aside: PathBuf,
+    /// Whether it is a master's; else it is a worker's.
+    pub is_masters: bool,
+}
 
 /// Places what the first version's `fleet-state.json` says is deployed, in one
 /// commit, and puts the file aside. What contradicts is told. Once the file is
 /// aside there is nothing to do; a crash before that does it again, which
 /// changes nothing.
-pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> Result<(), Complaint> {
-    let path = home.fleet_state_path();
-    let bytes = match std::fs::read(&path) {
+pub async fn take_over(earlier: &Earlier, store: &dyn Store, master: &MasterName) -> Result<(), Complaint> {
+    let path = &earlier.state;
+    let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Complaint(format!("{}: {error}", path.display()))),
@@ -30,7 +41,7 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
                 "note: {} says nothing that can be read, so nothing of it is placed; what runs is shown by `ps`: {error}",
                 path.display()
             ));
-            return set_aside(home);
+            return set_aside(earlier);
         }
     };
     let engine = if state.compose_path.is_empty() { "process" } else { "compose" };
@@ -43,7 +54,7 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
             let mut placed = Placed::new(fleet, config, master, Some(&engine));
             // A unihost deploy after one to a swarm left all of the merged file
             // unihost. A worker's own file is so rightly.
-            if let Some(host) = config.host_uuid.clone().filter(|_| home.is_masters()) {
+            if let Some(host) = config.host_uuid.clone().filter(|_| earlier.is_masters) {
                 (placed.home, placed.engine) = (Machine::Host(host), None);
             }
             Placement::taken_over(placed)
@@ -65,12 +76,12 @@ pub async fn take_over(home: &Home, store: &dyn Store, master: &MasterName) -> R
     }
     crate::output::aside(&format!(
         "note: {placed} deckies of fleet-state.json are placed in the store from now on; the file is kept as {}",
-        home.taken_over_path().display()
+        earlier.aside.display()
     ));
-    set_aside(home)
+    set_aside(earlier)
 }
 
-fn set_aside(home: &Home) -> Result<(), Complaint> {
-    std::fs::rename(home.fleet_state_path(), home.taken_over_path())
-        .map_err(|error| Complaint(format!("{}: {error}", home.fleet_state_path().display())))
+fn set_aside(earlier: &Earlier) -> Result<(), Complaint> {
+    std::fs::rename(&earlier.state, &earlier.aside)
+        .map_err(|error| Complaint(format!("{}: {error}", earlier.state.display())))
 }

@@ -17,6 +17,7 @@ mod args;
 mod client;
 mod engines;
 mod examine;
+mod files;
 mod fleet_file;
 mod home;
 mod host_network;
@@ -29,8 +30,10 @@ mod output;
 mod pki;
 mod placed;
 mod progress;
+mod running;
 mod serve;
 mod show;
+mod token;
 mod upkeep;
 mod worker;
 

@@ -269,7 +269,7 @@ async fn master(
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
     let printed = Arc::new(Printed(Output::new(out.is_json())));
-    let (runner, recovered) = home.runner(store.clone(), chosen, printed)?.recover().await?;
+    let (runner, recovered) = chosen.runner(store.clone(), printed).build()?.recover().await?;
     if recovered.failed > 0 {
         let places = chosen.places(home, &*store).await?.into_iter().filter(Place::is_up);
         let running: BTreeSet<_> = places.map(|place| place.decky).collect();

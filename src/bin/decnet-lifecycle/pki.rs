@@ -17,7 +17,8 @@ use rustls::pki_types::ServerName;
 use serde_json::json;
 
 use crate::args::Pki;
-use crate::home::{Home, write_new};
+use crate::files::write_new;
+use crate::home::Home;
 use crate::output::Output;
 use crate::{Complaint, Done};
 

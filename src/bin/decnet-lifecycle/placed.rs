@@ -11,7 +11,7 @@ use decnet_lifecycle::{
     fleet::{DeployedFleet, Mode},
     placement::{Placement, Plan},
     runner::{DeckyStatus, Health},
-    store::{MemoryStore, OpenError, PlacementQuery, Store},
+    store::{PlacementQuery, Store},
 };
 use serde_json::{Value, json};
 
@@ -33,16 +33,6 @@ pub fn looking(home: &Home, chosen: &Chosen, store: Arc<dyn Store>) -> Result<Un
         .build()?)
 }
 
-/// The store to look at; an empty one where none has been made.
-pub async fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
-    home.take_over_earlier().await?;
-    match home.open_reader() {
-        Ok(reader) => Ok(reader),
-        Err(OpenError::Missing { .. }) => Ok(Arc::new(MemoryStore::new())),
-        Err(error) => Err(error.into()),
-    }
-}
-
 pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done, Complaint> {
     let fleet = read_fleet(home, &args.fleet, &args.compose)?;
     if let Some(master) = RunningMaster::find(home)? {
@@ -51,7 +41,7 @@ pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done,
         return Ok(tell_answer(out, &master.post(&path, None, fleet.to_json()).await?));
     }
     for_this_machine(&args, &fleet)?;
-    let store = store_to_look_at(home).await?;
+    let store = home.store_to_look_at().await?;
     let chosen = Chosen::for_plan(home, &*store, args.engine, &args.compose, &fleet).await?;
     let runner = looking(home, &chosen, store)?;
     let plan = runner.plan(&deploy_request(&args, fleet)).await?;
@@ -97,7 +87,7 @@ pub async fn ps(home: &Home, out: &Output, deckies: &[DeckyName]) -> Result<Done
             answer.get("deckies").and_then(Value::as_array).cloned().unwrap_or_default()
         }
         None => {
-            let store = store_to_look_at(home).await?;
+            let store = home.store_to_look_at().await?;
             let chosen = Chosen::for_placed(home, &*store).await?;
             let runner = looking(home, &chosen, store)?;
             let now = SystemClock::new().now();

@@ -26,7 +26,7 @@ async fn master(home: &Home, wait: bool) -> Result<Unrecovered, Complaint> {
     }
     let store = home.writer(Make::Never, wait.into()).await?;
     let chosen = Chosen::for_placed(home, &*store).await?;
-    home.runner(store, &chosen, Arc::new(NoProgress))
+    Ok(chosen.runner(store, Arc::new(NoProgress)).build()?)
 }
 
 pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {

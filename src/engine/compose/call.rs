@@ -12,7 +12,7 @@ use crate::lifecycle::{DeckyName, Failure};
 use super::containers::{self, Seen};
 use super::doctor::lacks;
 use super::document::ComposeFile;
-use super::engine::ComposeEngine;
+use super::engine::{ComposeEngine, Keep};
 use super::failed;
 use super::file;
 use super::mend::Mender;
@@ -22,15 +22,6 @@ use super::staging;
 use super::tool::{Build, Tool};
 use super::up::Bringing;
 use super::verdict::Judge;
-
-/// When the new compose file stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// It says what was asked for, also of deckies that didn't come up.
-    Always,
-    /// Else the old one comes back.
-    OnSuccess,
-}
 
 /// What a bring-up works with, once it has the lock.
 struct Parts<'p> {

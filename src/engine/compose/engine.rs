@@ -13,7 +13,6 @@ use crate::engine::{Engine, Report, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, ServiceName};
 
-use super::call::Keep;
 use super::catalogue::{Catalogue, Protocol};
 use super::composer::{self, Composed};
 use super::containers::{self, Container};
@@ -200,6 +199,15 @@ impl ComposeEngine {
             }
         }
     }
+}
+
+/// When the new compose file stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// It says what was asked for, also of deckies that didn't come up.
+    Always,
+    /// Else the old one comes back.
+    OnSuccess,
 }
 
 #[async_trait]

@@ -20,7 +20,9 @@ use decnet_lifecycle::{
 };
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, to_the_end, wrong_method};
+use crate::answer::{
+    Answer, Given, Trouble, answer, given, not_found, start, to_the_end, values, wrong_method,
+};
 use crate::operate::{forgotten, unnamed};
 use crate::output::{detailed, timed};
 use crate::placed::{decky_value, plan_value};
@@ -241,13 +243,6 @@ fn flag(query: Option<&str>, field: &str) -> Result<bool, Trouble> {
         Some("true" | "1" | "") => Ok(true),
         Some(_) => Err(unprocessable(&format!("{field} is true or false"))),
     }
-}
-
-/// The values of a field of the query, in order.
-pub fn values<'a>(query: Option<&'a str>, field: &'a str) -> impl Iterator<Item = String> + 'a {
-    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .filter(move |(name, _)| name == field)
-        .map(|(_, value)| value.into_owned())
 }
 
 fn unprocessable(what: &dyn std::fmt::Display) -> Trouble {

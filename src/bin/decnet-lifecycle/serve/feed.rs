@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use decnet_lifecycle::{lifecycle::Revision, runner::Seen};
 use serde_json::json;
 
-use crate::answer::Trouble;
+use crate::answer::{Trouble, values};
 use crate::net::stopped;
 use crate::output::entry;
 
@@ -26,7 +26,7 @@ pub async fn feed(
 ) -> Result<Response, Trouble> {
     let asked = match headers.get("last-event-id") {
         Some(id) => id.to_str().ok().map(str::to_owned),
-        None => super::api::values(query.as_deref(), "after").next(),
+        None => values(query.as_deref(), "after").next(),
     };
     let after = match asked {
         Some(after) => Revision::new(after.parse().map_err(|_| {

@@ -14,17 +14,14 @@ use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
 use crate::net::{Server, stop_signal};
 use crate::output::Output;
+use crate::running::Running;
+use crate::token::Token;
 use crate::{Complaint, Done};
 
 mod api;
 mod feed;
 mod metrics;
-mod place;
 mod swarm;
-mod token;
-
-pub use place::Place;
-pub use token::Token;
 
 /// Events that wait for the bus at most.
 const BUS_CAPACITY: usize = 4_096;
@@ -58,8 +55,8 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     deadlines.silence = args.deadlines.silence;
     deadlines.unknown = args.deadlines.unknown;
     let bus = args.bus.unwrap_or_else(unix_bus::default_socket);
-    let mut builder = home
-        .runner_builder(store.clone(), &chosen, Arc::new(NoProgress))
+    let mut builder = chosen
+        .runner(store.clone(), Arc::new(NoProgress))
         .deadlines(deadlines)
         .sweep_every(args.deadlines.sweep_every)
         .keep_closed(args.keep_closed)
@@ -86,13 +83,13 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         }
         None => None,
     };
-    let place = Place {
+    let running = Running {
         pid: std::process::id(),
         api: api.address()?,
         swarm: swarm.as_ref().map(Server::address).transpose()?,
     };
-    let sign = place.put_up(&home.place_path())?;
-    announce(out, &place, &chosen, recovered.failed, recovered.accepted.len());
+    let sign = running.put_up(&home.place_path())?;
+    announce(out, &running, &chosen, recovered.failed, recovered.accepted.len());
     // What the earlier master's 202s have promised.
     recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
 
@@ -141,7 +138,7 @@ fn identity(home: &Home, args: &args::Serve) -> Result<Option<Identity>, Complai
     Ok(Some(Identity::load(&bundle)?))
 }
 
-fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize, again: usize) {
+fn announce(out: &Output, running: &Running, chosen: &Chosen, failed: usize, again: usize) {
     if again > 0 {
         crate::output::aside(&format!(
             "note: {again} request(s) that an earlier master accepted and did not begin are taken up again"
@@ -153,10 +150,10 @@ fn announce(out: &Output, place: &Place, chosen: &Chosen, failed: usize, again: 
         ));
     }
     out.say(
-        || json!({"event": "serving", "pid": place.pid, "api": place.api, "swarm": place.swarm, "engine": chosen.name()}),
+        || json!({"event": "serving", "pid": running.pid, "api": running.api, "swarm": running.swarm, "engine": chosen.name()}),
         || {
-            let swarm = place.swarm.map_or("no swarm".to_owned(), |swarm| format!("beats on {swarm}"));
-            format!("master: API on {}, {swarm}, engine {}; Ctrl-C stops it", place.api, chosen.name())
+            let swarm = running.swarm.map_or("no swarm".to_owned(), |swarm| format!("beats on {swarm}"));
+            format!("master: API on {}, {swarm}, engine {}; Ctrl-C stops it", running.api, chosen.name())
         },
     );
 }

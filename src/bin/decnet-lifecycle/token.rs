@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::Complaint;
-use crate::home::write_new;
+use crate::files::write_new;
 
 /// The bearer token of the API. Kept as its hash, so that comparing takes no
 /// longer the more of it is right.

@@ -15,7 +15,7 @@ const MAX_BYTES: u64 = 4_096;
 
 /// Where a running master is, for the commands beside it.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Place {
+pub struct Running {
     pub pid: u32,
     pub api: SocketAddr,
     pub swarm: Option<SocketAddr>,
@@ -28,7 +28,7 @@ pub struct Sign {
     _locked: File,
 }
 
-impl Place {
+impl Running {
     pub fn put_up(&self, path: &Path) -> Result<Sign, Complaint> {
         let complain = |error: std::io::Error| Complaint(format!("{}: {error}", path.display()));
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
@@ -41,7 +41,7 @@ impl Place {
     }
 
     /// What the file says, if it is true.
-    pub fn of_running(path: &Path) -> Result<Option<Self>, Complaint> {
+    pub fn find(path: &Path) -> Result<Option<Self>, Complaint> {
         let complain = |error: std::io::Error| Complaint(format!("{}: {error}", path.display()));
         let file = match File::open(path) {
             Ok(file) => file,
