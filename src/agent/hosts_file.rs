@@ -54,7 +54,6 @@ pub enum HostsFileError {
         /// The file.
         path: PathBuf,
         /// Why.
-        #[source]
         error: io::Error,
     },
     /// The file holds something else.

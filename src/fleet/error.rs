@@ -10,14 +10,14 @@ use crate::lifecycle::text::one_line;
 #[non_exhaustive]
 pub enum FleetError {
     /// The text isn't JSON.
-    #[error("line {line}, column {column}: not JSON ({source}); is it the right file, and complete?")]
+    #[error("line {line}, column {column}: not JSON ({error}); is it the right file, and complete?")]
     Syntax {
         /// The line, from 1.
         line: usize,
         /// The column, from 1.
         column: usize,
         /// What the JSON parser said.
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
     /// The bytes are no plain UTF-8 text.
     #[error("the file is {encoding}; save it as UTF-8 without a mark")]

@@ -24,14 +24,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, FleetError> {
         parser.end()?;
         Ok(value)
     });
-    read.map_err(|source| {
-        let (line, column) = (source.line(), source.column());
+    read.map_err(|error| {
+        let (line, column) = (error.line(), error.column());
         match doubled.take() {
             Some(key) => FleetError::Doubled { key, line, column },
-            None if source.to_string().starts_with("recursion limit") => {
+            None if error.to_string().starts_with("recursion limit") => {
                 FleetError::TooDeep { line, column, max: DEPTH }
             }
-            None => FleetError::Syntax { line, column, source },
+            None => FleetError::Syntax { line, column, error },
         }
     })
 }

@@ -46,7 +46,7 @@ pub struct RunnerBuilder {
 pub enum BuildError {
     /// The default name of the master was refused.
     #[error("the master has no usable name: {0}")]
-    Name(#[from] NameError),
+    Name(NameError),
     /// A duration that must be longer than zero is zero.
     #[error("{0} is zero; give it a positive duration")]
     Zero(&'static str),
@@ -184,5 +184,11 @@ impl RunnerBuilder {
             maintenance: self.maintenance,
         };
         Ok(Runner { shared: Arc::new(shared) })
+    }
+}
+
+impl From<NameError> for BuildError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
     }
 }

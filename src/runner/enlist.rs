@@ -70,7 +70,7 @@ pub enum StartError {
     },
     /// They can't be read.
     #[error("the rows can't be read: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
 }
 
 impl Prepared {
@@ -212,5 +212,11 @@ impl Runner {
         let known = Self::answer_of(rows);
         let work = if is_repeat { None } else { accepted.work };
         Ok(Accepted { superseded: accepted.superseded, work, ..known })
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }

@@ -41,17 +41,17 @@ pub struct Recovered {
 
 /// The open rows of an earlier start can't be read.
 #[derive(thiserror::Error)]
-#[error("what an earlier start left can't be read, so nothing is accepted; try again")]
+#[error("what an earlier start left can't be read, so nothing is accepted, try again: {error}")]
 pub struct RecoverError<T = Runner> {
     /// To try again with.
     pub again: Unrecovered<T>,
     /// What the store said.
-    pub source: StoreError,
+    pub error: StoreError,
 }
 
 impl<T> fmt::Debug for RecoverError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecoverError").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("RecoverError").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
@@ -66,7 +66,7 @@ impl Unrecovered {
     pub async fn recover(self) -> Result<(Runner, Recovered), RecoverError> {
         match self.inner.recover().await {
             Ok(recovered) => Ok((self.inner, recovered)),
-            Err(source) => Err(RecoverError { again: self, source }),
+            Err(error) => Err(RecoverError { again: self, error }),
         }
     }
 

@@ -308,7 +308,7 @@ pub enum AcceptError {
     Empty,
     /// The new services don't make a fleet.
     #[error("the new services were refused: {0}")]
-    Services(#[source] Box<FleetError>),
+    Services(Box<FleetError>),
     /// The engine can't work with the fleet.
     #[error("the engine can't do this: {0}")]
     Unfit(Problems),
@@ -326,7 +326,7 @@ pub enum AcceptError {
     ShuttingDown,
     /// The store could not take the rows.
     #[error("the rows were not accepted: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The store refused the rows for a reason that should not occur.
     #[error("the store refused the rows ({0}); ask again")]
     Refused(String),
@@ -348,4 +348,10 @@ fn busy_list(busy: &[(DeckyName, Vec<LifecycleId>)]) -> String {
         format!("{decky} ({})", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     };
     busy.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+impl From<StoreError> for AcceptError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }

@@ -8,21 +8,21 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum StoreError {
     /// Nothing was written or read; the same call may be made again.
-    #[error("{doing}: not done, nothing was changed: {source}")]
+    #[error("{doing}: not done, nothing was changed: {error}")]
     NotCommitted {
         /// What was tried.
         doing: &'static str,
         /// Why it failed.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        error: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The commit may or may not be durable: read the rows again and compare
     /// their revisions.
-    #[error("{doing}: it is unknown whether it is durable, read the rows again: {source}")]
+    #[error("{doing}: it is unknown whether it is durable, read the rows again: {error}")]
     Unknown {
         /// What was tried.
         doing: &'static str,
         /// Why it is unknown.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        error: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The data is not what this store writes.
     #[error("the store holds something it never wrote ({what}); restore it from a backup, or move it away")]
@@ -54,14 +54,14 @@ impl StoreError {
     /// Nothing was written or read.
     pub fn not_committed(
         doing: &'static str,
-        source: impl std::error::Error + Send + Sync + 'static,
+        error: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self::NotCommitted { doing, source: Arc::new(source) }
+        Self::NotCommitted { doing, error: Arc::new(error) }
     }
 
     /// The commit may or may not be durable.
-    pub fn unknown(doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Unknown { doing, source: Arc::new(source) }
+    pub fn unknown(doing: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unknown { doing, error: Arc::new(error) }
     }
 }
 

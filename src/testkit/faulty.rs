@@ -112,11 +112,11 @@ impl FaultyStore {
         self.pause().await;
         let fault = self.plan().commits.pop_front().unwrap_or(StoreFault::None);
         let injected = || Arc::new(io::Error::other("injected"));
-        let unknown = || StoreError::Unknown { doing: "committing", source: injected() };
+        let unknown = || StoreError::Unknown { doing: "committing", error: injected() };
         let answer = match fault {
             StoreFault::None => write.await,
             StoreFault::NotCommitted => {
-                Err(StoreError::NotCommitted { doing: "committing", source: injected() })
+                Err(StoreError::NotCommitted { doing: "committing", error: injected() })
             }
             StoreFault::UnknownLost => Err(unknown()),
             StoreFault::UnknownLanded => write.await.and_then(|_| Err(unknown())),
@@ -142,8 +142,8 @@ impl FaultyStore {
             fails
         };
         if fails {
-            let source = Arc::new(io::Error::other("injected"));
-            return Err(StoreError::NotCommitted { doing: "reading the store", source });
+            let error = Arc::new(io::Error::other("injected"));
+            return Err(StoreError::NotCommitted { doing: "reading the store", error });
         }
         let answer = read.await;
         self.pause().await;

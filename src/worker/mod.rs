@@ -309,7 +309,7 @@ impl Unrecovered<Worker> {
     pub async fn recover(self) -> Result<(Worker, Recovered), RecoverError<Worker>> {
         match self.inner.shared.runner.recover().await {
             Ok(recovered) => Ok((self.inner, recovered)),
-            Err(source) => Err(RecoverError { again: self, source }),
+            Err(error) => Err(RecoverError { again: self, error }),
         }
     }
 }

@@ -40,7 +40,6 @@ pub enum IdentityError {
         /// Which.
         path: PathBuf,
         /// Why.
-        #[source]
         error: io::Error,
     },
     /// A file is not what it should be.

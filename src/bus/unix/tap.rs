@@ -44,18 +44,18 @@ pub struct Heard {
 #[non_exhaustive]
 pub enum TapError {
     /// The socket can't be reached or read.
-    #[error("{doing} the bus at {}: {source}; is it running, and may you use its socket?", path.display())]
+    #[error("{doing} the bus at {}: {error}; is it running, and may you use its socket?", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
         /// On which socket.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        error: io::Error,
     },
     /// The server said something that isn't a frame.
     #[error("the bus can't be understood: {0}")]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     /// The server closed the connection.
     #[error("the bus closed the connection; is the pattern well-formed?")]
     Closed,
@@ -69,7 +69,7 @@ impl UnixTap {
     /// [`TapError`]: no server, or a pattern that fits in no frame.
     pub async fn connect(path: impl AsRef<Path>, name: &str, pattern: &str) -> Result<Self, TapError> {
         let path = path.as_ref();
-        let failed = |doing| move |source| TapError::Io { doing, path: path.to_owned(), source };
+        let failed = |doing| move |error| TapError::Io { doing, path: path.to_owned(), error };
         let hello = Frame::new(Verb::Hello, name, Vec::new())?;
         let subscribe = Frame::new(Verb::Sub, pattern, Vec::new())?;
         let mut stream = Async::<UnixStream>::connect(path).await.map_err(failed("connecting to"))?;
@@ -96,8 +96,8 @@ impl UnixTap {
             let read = self.stream.read(&mut buffer).await;
             let read = match read {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
-                Err(source) => {
-                    return Err(TapError::Io { doing: "reading", path: self.path.clone(), source });
+                Err(error) => {
+                    return Err(TapError::Io { doing: "reading", path: self.path.clone(), error });
                 }
                 Ok(read) => read,
             };
@@ -106,5 +106,11 @@ impl UnixTap {
                 bytes => self.received.extend_from_slice(bytes),
             }
         }
+    }
+}
+
+impl From<FrameError> for TapError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
     }
 }

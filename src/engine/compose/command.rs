@@ -78,14 +78,14 @@ pub(super) struct Tail {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    #[error("{} can't be started: {source}; is it installed, and may you run it?", program.display())]
-    Spawn { program: PathBuf, source: io::Error },
+    #[error("{} can't be started: {error}; is it installed, and may you run it?", program.display())]
+    Spawn { program: PathBuf, error: io::Error },
     #[error("{} did not end within {} s and was stopped{said}", program.display(), within.as_secs())]
     TooLong { program: PathBuf, within: Duration, said: String },
     #[error("stopped when asked to")]
     Stopped,
-    #[error("{}: {source}", program.display())]
-    Io { program: PathBuf, source: io::Error },
+    #[error("{}: {error}", program.display())]
+    Io { program: PathBuf, error: io::Error },
 }
 
 impl Tail {
@@ -125,7 +125,7 @@ pub(super) async fn run(
     on_line: &(dyn Fn(&str) + Sync),
 ) -> Result<Ran, RunError> {
     let Call { program, args, held, within, grace, output } = call;
-    let io_failed = |source| RunError::Io { program: program.clone(), source };
+    let io_failed = |error| RunError::Io { program: program.clone(), error };
     let mut command = std::process::Command::new(&program);
     let passed = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     command.args(args).env_clear().envs(passed).env("LC_ALL", "C").env("COMPOSE_IGNORE_ORPHANS", "1");
@@ -134,7 +134,7 @@ pub(super) async fn run(
     let mut command = Command::from(command);
     command.stdin(held.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.kill_on_drop(true).spawn();
-    let child = child.map_err(|source| RunError::Spawn { program: program.clone(), source })?;
+    let child = child.map_err(|error| RunError::Spawn { program: program.clone(), error })?;
     let mut group = Group { child, is_reaped: false };
     let (out, err) = (Mutex::new(Tail::new(output)), Mutex::new(Tail::new(KEPT)));
     let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());

@@ -62,10 +62,10 @@ pub fn run_decoy(options: &DecoyOptions) -> Result<(), DecoyError> {
     let mut engine = Upward::of_this_process();
     engine.here();
     let files = Files::of_base(&options.home);
-    let failed = |source| DecoyError::Files { path: options.home.clone(), source };
+    let failed = |error| DecoyError::Files { path: options.home.clone(), error };
     let token = files.token().map_err(failed)?.ok_or_else(|| DecoyError::Unwanted(options.home.clone()))?;
     let lock = files.lock().map_err(failed)?.ok_or_else(|| DecoyError::Twice(options.home.clone()))?;
-    let cannot = |source| DecoyError::Listen { addr: options.listen, source };
+    let cannot = |error| DecoyError::Listen { addr: options.listen, error };
     let listener = TcpListener::bind(options.listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
     let decoy = Decoy {

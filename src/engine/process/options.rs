@@ -72,7 +72,7 @@ pub enum DecoyError {
     Usage(String),
     /// A name was refused.
     #[error("decoy: {0}")]
-    Name(#[from] NameError),
+    Name(NameError),
     /// It was not started by an engine, or that engine wants it no more.
     #[error("decoy: {} holds no token; decoys are started by `deploy`", .0.display())]
     Unwanted(PathBuf),
@@ -80,20 +80,20 @@ pub enum DecoyError {
     #[error("decoy: another one is at work under {}", .0.display())]
     Twice(PathBuf),
     /// It can't listen there.
-    #[error("can't listen on {addr}: {source}; is the port in use?")]
+    #[error("can't listen on {addr}: {error}; is the port in use?")]
     Listen {
         /// Where.
         addr: SocketAddr,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// Its files can't be read or written.
-    #[error("decoy files {}: {source}", path.display())]
+    #[error("decoy files {}: {error}", path.display())]
     Files {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -159,4 +159,10 @@ fn from_hex(digits: &str) -> Result<Vec<u8>, DecoyError> {
     };
     let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
     bytes.filter(|_| rest.is_empty()).ok_or_else(wrong)
+}
+
+impl From<NameError> for DecoyError {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
 }

@@ -148,10 +148,10 @@ impl RedbStore {
         let (mut store, writer) = Self::over(db, reopen, Some(Arc::default()));
         let thread = std::thread::Builder::new().name("decnet-store".to_owned());
         let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));
-        let thread = thread.map_err(|source| OpenError::Io {
+        let thread = thread.map_err(|error| OpenError::Io {
             doing: "starting the writer of",
             path: path.to_owned(),
-            source,
+            error,
         })?;
         store.thread = Mutex::new(Some(thread));
         Ok(store)

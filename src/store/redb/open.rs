@@ -67,14 +67,14 @@ pub enum OpenError {
         what: String,
     },
     /// The system would not.
-    #[error("{doing} {}: {source}; check the path and its permissions", path.display())]
+    #[error("{doing} {}: {error}; check the path and its permissions", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
         /// On which file.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -165,7 +165,7 @@ fn up_to_date(path: &Path, db: &Database) -> Result<(), OpenError> {
         Ok(Err(error)) => Err(OpenError::Io {
             doing: "taking over",
             path: path.to_owned(),
-            source: io::Error::other(error),
+            error: io::Error::other(error),
         }),
         Err(_) => Err(damaged("redb panicked while it was taken over".to_owned())),
     }
@@ -179,7 +179,7 @@ pub(super) const BACKEND: &str = "(backend)";
 #[cfg(feature = "testkit")]
 pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Database, OpenError> {
     let path = Path::new(BACKEND);
-    let io = |source| OpenError::Io { doing: "opening", path: path.to_owned(), source };
+    let io = |error| OpenError::Io { doing: "opening", path: path.to_owned(), error };
     let fresh = backend.len().map_err(io)? == 0;
     let open = move || Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
     let db = guarded(path, open).map_err(|refused| refused.explain(path))?;
@@ -199,7 +199,7 @@ pub(super) fn prepare(db: &Database) -> Result<(), OpenError> {
     let failed = |error: redb::Error| OpenError::Io {
         doing: "preparing",
         path: path.to_owned(),
-        source: io::Error::other(error),
+        error: io::Error::other(error),
     };
     let is_there = catch_unwind(AssertUnwindSafe(|| -> Result<bool, redb::Error> {
         let txn = db.begin_read()?;
@@ -220,7 +220,7 @@ pub(super) fn prepare(db: &Database) -> Result<(), OpenError> {
 /// Makes the file under another name, closes it, and gives it its own name
 /// only then: a crash midway leaves no file that never opens again.
 fn create(path: &Path) -> Result<(), OpenError> {
-    let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
+    let io = |doing| move |error| OpenError::Io { doing, path: path.to_owned(), error };
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -229,7 +229,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let failed = |error: redb::Error| OpenError::Io {
         doing: "creating",
         path: path.to_owned(),
-        source: io::Error::other(error),
+        error: io::Error::other(error),
     };
     let db = builder().create(temp.path()).map_err(|error| failed(error.into()))?;
     initialise(&db).map_err(failed)?;
@@ -266,7 +266,7 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
 
 /// Looks at the file's kind and first bytes, before redb does.
 fn check_file(path: &Path) -> Result<(), OpenError> {
-    let io = |doing| move |source| OpenError::Io { doing, path: path.to_owned(), source };
+    let io = |doing| move |error| OpenError::Io { doing, path: path.to_owned(), error };
     let foreign = |what: &str| OpenError::Foreign { path: path.to_owned(), what: what.to_owned() };
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
@@ -336,10 +336,10 @@ impl Refused {
                 let holder = holder.and_then(|text| text.trim().parse().ok());
                 OpenError::InUse { path, holder }
             }
-            Self::Redb(DatabaseError::Storage(StorageError::Io(source)))
-                if source.kind() != io::ErrorKind::InvalidData =>
+            Self::Redb(DatabaseError::Storage(StorageError::Io(error)))
+                if error.kind() != io::ErrorKind::InvalidData =>
             {
-                OpenError::Io { doing: "opening", path, source }
+                OpenError::Io { doing: "opening", path, error }
             }
             Self::Redb(error) => OpenError::Damaged { path, what: error.to_string() },
         }

@@ -65,7 +65,7 @@ pub struct Catalogue {
 pub enum CatalogueError {
     /// It isn't JSON, or has a field that a catalogue doesn't have.
     #[error("not a catalogue: {0}; the README shows a whole catalogue file")]
-    Syntax(#[from] serde_json::Error),
+    Syntax(serde_json::Error),
     /// It is larger than any catalogue.
     #[error("the file has {len} bytes, a catalogue has at most {max}; is it the right file?")]
     TooLarge {
@@ -152,5 +152,11 @@ impl Catalogue {
     /// Linux, as in the original.
     pub(super) fn sysctls(&self, system: &str) -> BTreeMap<String, Text> {
         self.systems.get(system).or_else(|| self.systems.get("linux")).cloned().unwrap_or_default()
+    }
+}
+
+impl From<serde_json::Error> for CatalogueError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Syntax(error)
     }
 }
