@@ -12,6 +12,7 @@ use crate::master::{Deadlines, Limits, Local, Master, Swarm, Time};
 use crate::store::Store;
 use crate::strategy::Strategies;
 
+use super::spawn::{BoxWork, Spawner};
 use super::{Ids, Runner, Shared, Unrecovered};
 
 /// How often a runner sweeps, and what it prunes.
@@ -35,6 +36,7 @@ pub struct RunnerBuilder {
     deadlines: Deadlines,
     limits: Limits,
     strategies: Strategies,
+    spawner: Option<Spawner>,
     master: Option<MasterName>,
     seed: Option<u64>,
     maintenance: Maintenance,
@@ -66,6 +68,7 @@ impl Runner {
             deadlines: Deadlines::default(),
             limits: Limits::default(),
             strategies: Strategies::default(),
+            spawner: None,
             master: None,
             seed: None,
             maintenance: Maintenance { sweep_every: Duration::from_secs(15), keep_closed: None },
@@ -115,6 +118,15 @@ impl RunnerBuilder {
     /// Which strategy is taken for what. Without: the built-in ones.
     pub fn strategies(mut self, strategies: Strategies) -> Self {
         self.strategies = strategies;
+        self
+    }
+
+    /// How work is spawned on the caller's runtime, for [`Runner::deploy`] and
+    /// the like. Without: the caller spawns what [`Accepted::run`] gives.
+    ///
+    /// [`Accepted::run`]: super::Accepted::run
+    pub fn spawner(mut self, spawn: impl Fn(BoxWork) + Send + Sync + 'static) -> Self {
+        self.spawner = Some(Spawner(Arc::new(spawn)));
         self
     }
 
@@ -179,6 +191,7 @@ impl RunnerBuilder {
         let shared = Shared {
             master: Arc::new(built),
             strategies: Arc::new(self.strategies),
+            spawner: self.spawner,
             owner,
             ids,
             maintenance: self.maintenance,

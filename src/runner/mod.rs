@@ -23,6 +23,7 @@ mod history;
 mod ids;
 mod recover;
 mod request;
+mod spawn;
 mod stop;
 #[cfg(feature = "worker")]
 mod take;
@@ -35,6 +36,7 @@ pub use explain::Explanation;
 pub use history::{HistoryStep, history};
 pub use recover::{RecoverError, Recovered, Unrecovered};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
+pub use spawn::{BoxWork, Underway};
 pub use stop::Cancelled;
 #[cfg(feature = "worker")]
 pub(crate) use take::Taking;
@@ -75,6 +77,7 @@ pub struct Runner {
 struct Shared {
     master: Arc<Master>,
     strategies: Arc<Strategies>,
+    spawner: Option<spawn::Spawner>,
     owner: Owner,
     ids: Ids,
     maintenance: builder::Maintenance,
@@ -249,6 +252,14 @@ impl Runner {
     pub fn watch(&self, after: Revision) -> Watch {
         let master = &self.shared.master;
         Watch::of_journal(master.journal.clone(), Arc::clone(&master.time.clock), after)
+    }
+
+    /// Follows the feed from now on. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the feed can't be read.
+    pub async fn watch_from_now(&self) -> Result<Watch, StoreError> {
+        Ok(self.watch(self.head().await?))
     }
 
     /// For how long a worker host has not been heard; none if never since this

@@ -321,6 +321,9 @@ pub enum AcceptError {
     /// The key was used before, for another request.
     #[error("the key {0} was used before, for another request; use a new key")]
     KeyTaken(RequestKey),
+    /// The runner can't start work itself.
+    #[error("this runner was built without a spawner; give it one, or accept and run in two steps")]
+    NoSpawner,
     /// The runner is shutting down.
     #[error("the master is shutting down and takes no new work")]
     ShuttingDown,
@@ -330,6 +333,25 @@ pub enum AcceptError {
     /// The store refused the rows for a reason that should not occur.
     #[error("the store refused the rows ({0}); ask again")]
     Refused(String),
+}
+
+impl AcceptError {
+    /// The status code of an HTTP answer that says so: 409 where what there is
+    /// stands in the way, 422 where the request is wrong, 503 where another try
+    /// may do.
+    ///
+    /// ```
+    /// assert_eq!(decnet_lifecycle::AcceptError::Empty.http_status(), 422);
+    /// ```
+    #[must_use]
+    pub const fn http_status(&self) -> u16 {
+        match self {
+            Self::Busy(_) | Self::KeyTaken(_) | Self::Clash(_) => 409,
+            Self::ShuttingDown | Self::Store(_) | Self::Refused(_) => 503,
+            Self::UnknownDecky { .. } | Self::Empty | Self::Services(_) | Self::Unfit(_) => 422,
+            Self::NoSpawner => 500,
+        }
+    }
 }
 
 fn listed(names: &[DeckyName]) -> String {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, Stream};
 
 use crate::clock::Clock;
 use crate::journal::Journal;
@@ -86,6 +86,35 @@ impl Watch {
                 None => poll.await,
             }
         }
+    }
+
+    /// The changes as a stream, which never ends. After an error the next item
+    /// is another try.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use decnet_lifecycle::{DeployRequest, FleetConfig, Runner};
+    /// # use decnet_lifecycle::{store::MemoryStore, testkit::FakeEngine};
+    /// use decnet_lifecycle::{Status, runner::Seen};
+    /// use futures_lite::{StreamExt as _, pin};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let (runner, _) = Runner::builder(store, Arc::new(FakeEngine::new())).build()?.recover().await?;
+    /// # let fleet = FleetConfig::from_json(include_bytes!("../../examples/fleet.json"))?;
+    /// let changes = runner.watch_from_now().await?.into_stream();
+    /// pin!(changes);
+    /// runner.accept_deploy(DeployRequest::new(fleet)).await?.run().await;
+    /// let Some(Seen::Changed(first)) = changes.try_next().await? else { panic!("nothing was missed") };
+    /// assert_eq!(first.status, Status::Pending);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn into_stream(self) -> impl Stream<Item = Result<Seen, StoreError>> + Send {
+        futures_lite::stream::unfold(self, |mut watch| async move {
+            let seen = watch.next().await;
+            Some((seen, watch))
+        })
     }
 
     /// The next change if there is one by now. Cancel-safe.

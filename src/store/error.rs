@@ -52,10 +52,7 @@ impl StoreError {
     }
 
     /// Nothing was written or read.
-    pub fn not_committed(
-        doing: &'static str,
-        error: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
+    pub fn not_committed(doing: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::NotCommitted { doing, error: Arc::new(error) }
     }
 

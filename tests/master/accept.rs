@@ -1,6 +1,9 @@
 //! Accepting: durable rows, keys, overlaps, and what is refused.
 
-use decnet_lifecycle::testkit::EngineScript;
+use std::sync::Arc;
+
+use decnet_lifecycle::store::{MemoryStore, Query};
+use decnet_lifecycle::testkit::{EngineScript, FakeEngine};
 use decnet_lifecycle::*;
 use futures_lite::future::{block_on, poll_once};
 
@@ -109,4 +112,35 @@ fn a_request_whose_work_is_never_run_fails_at_the_next_sweep() {
     drop(accepted);
     block_on(world.runner.sweep()).unwrap();
     assert_eq!(world.row(id).failure().map(Failure::kind), Some(FailureKind::Abandoned));
+}
+
+/// A client that hangs up in the middle leaves no row that nobody works on.
+#[test]
+fn what_is_spawned_as_one_is_done_also_if_the_caller_is_dropped() {
+    let executor = Arc::new(smol::Executor::new());
+    let spawns = Arc::clone(&executor);
+    let (store, engine) = (Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new()));
+    let built = Runner::builder(store, engine).spawner(move |work| spawns.spawn(work).detach()).build();
+    let (runner, _) = block_on(built.unwrap().recover()).unwrap();
+    let mut asked = Box::pin(runner.deploy(DeployRequest::new(fleet(&["", ""]))));
+    assert!(block_on(poll_once(&mut asked)).is_none());
+    drop(asked);
+    while executor.try_tick() {}
+    let rows = block_on(runner.list(&Query::new())).unwrap().records;
+    assert_eq!(rows.iter().map(Record::status).collect::<Vec<_>>(), [Status::Succeeded; 2]);
+
+    let asked = runner.teardown(TeardownRequest::all());
+    let underway = block_on(executor.run(asked)).unwrap();
+    assert_eq!((underway.ids.len(), underway.is_repeat), (2, false));
+    block_on(executor.run(runner.wait(&underway.ids.values().copied().collect::<Vec<_>>()))).unwrap();
+    let refused = block_on(executor.run(runner.mutate(MutateRequest::new(name("a"), services(&["ftp"])))));
+    assert!(matches!(refused, Err(AcceptError::UnknownDecky { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_runner_without_a_spawner_says_so() {
+    let world = World::new();
+    let refused = block_on(world.runner.deploy(DeployRequest::new(fleet(&[""])))).unwrap_err();
+    assert!(refused.to_string().contains("without a spawner"), "{refused}");
+    assert!(block_on(world.runner.list(&Query::new())).unwrap().records.is_empty());
 }

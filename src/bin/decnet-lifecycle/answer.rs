@@ -42,13 +42,7 @@ impl From<StoreError> for Trouble {
 
 impl From<AcceptError> for Trouble {
     fn from(error: AcceptError) -> Self {
-        let status = match &error {
-            AcceptError::Busy(_) | AcceptError::KeyTaken(_) | AcceptError::Clash(_) => StatusCode::CONFLICT,
-            AcceptError::ShuttingDown | AcceptError::Store(_) | AcceptError::Refused(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        };
+        let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, error.to_string())
     }
 }

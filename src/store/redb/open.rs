@@ -162,11 +162,9 @@ fn up_to_date(path: &Path, db: &Database) -> Result<(), OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
     match taken {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(OpenError::Io {
-            doing: "taking over",
-            path: path.to_owned(),
-            error: io::Error::other(error),
-        }),
+        Ok(Err(error)) => {
+            Err(OpenError::Io { doing: "taking over", path: path.to_owned(), error: io::Error::other(error) })
+        }
         Err(_) => Err(damaged("redb panicked while it was taken over".to_owned())),
     }
 }
