@@ -142,6 +142,8 @@ pub use store::{
 };
 #[cfg(feature = "redb")]
 pub use store::{OpenError, RedbReader, RedbStore};
+#[cfg(feature = "postgres")]
+pub use store::{PostgresError, PostgresSettings, PostgresStore};
 pub use strategy::{Deadlines, Limits};
 pub use sweep::Swept;
 

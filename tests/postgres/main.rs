@@ -1,0 +1,5 @@
+//! The PostgreSQL store on real servers: whether it conforms, what it does when
+//! connections, sessions and servers go, and what it refuses.
+
+mod conforms;
+mod server;
