@@ -2,4 +2,7 @@
 //! connections, sessions and servers go, and what it refuses.
 
 mod conforms;
+mod cuts;
+mod proxy;
 mod server;
+mod work;
