@@ -3,6 +3,8 @@
 
 mod conforms;
 mod cuts;
+mod damaged;
 mod proxy;
+mod reached;
 mod server;
 mod work;

@@ -34,6 +34,9 @@ while read -r order rest; do
     start) "$bin/pg_ctl" -D "$dir/data" -o "-p $rest" -l "$dir/log" -w start >/dev/null 2>&1 &&
         echo ok || { cat "$dir/log" >&2; echo failed; } ;;
     crash) stop && echo ok || echo failed ;;
+    put) # a file of the cluster's, in base64
+        set -- $rest
+        echo "$2" | base64 -d >"$dir/data/$1" && echo ok ;;
     set) echo "$rest" >>"$dir/data/postgresql.conf"; echo ok ;;
     pooler) # the port of the server, the pooler's own port, and which program
         set -- $rest
@@ -200,6 +203,18 @@ impl Server {
         self.kept.as_ref().unwrap().lock().unwrap().order(&format!("set {line}"));
     }
 
+    /// A file in the cluster's folder.
+    pub fn put(&self, name: &str, text: &str) {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(text);
+        self.kept.as_ref().unwrap().lock().unwrap().order(&format!("put {name} {text}"));
+    }
+
+    /// Who may connect, from the next start on.
+    pub fn put_hba(&self, lines: &str) {
+        self.put("pg_hba.conf", lines);
+    }
+
     /// Starts a pooler in transaction mode; its URL.
     pub fn pooler(&self, program: &Path) -> String {
         let (mut kept, port) = (self.kept.as_ref().unwrap().lock().unwrap(), free_port());
@@ -229,8 +244,12 @@ impl Server {
 
     /// What a statement gives, as text.
     pub fn sql(&self, statement: &str) -> String {
+        self.sql_at(&self.url, statement)
+    }
+
+    fn sql_at(&self, url: &str, statement: &str) -> String {
         let mut psql = Command::new(&self.psql);
-        let said = psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statement]);
+        let said = psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement]);
         let said = said.env("PGOPTIONS", "-c client_min_messages=warning").output().unwrap();
         assert!(said.status.success(), "{statement}: {}", String::from_utf8_lossy(&said.stderr));
         String::from_utf8(said.stdout).unwrap().trim().to_owned()

@@ -125,11 +125,14 @@ fn check_version(settings: &PostgresSettings, found: i32) -> Result<(), Postgres
 
 /// The version of our tables; none if there are none.
 async fn version(link: &Link, schema: &Schema) -> Result<Option<i32>, Trouble> {
-    let name = format!("{schema}.meta");
-    let there = link.client.query_typed("select to_regclass($1) is not null", &[(&name, Type::TEXT)]).await?;
-    if !there.first().map_or(Ok(false), |row| row.try_get(0))? {
+    // Not to_regclass: that would remember what it found before the lock.
+    const THERE: &str = "select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                         where n.nspname = $1 and c.relname = 'meta'";
+    let name = schema.to_string();
+    if link.client.query_typed(THERE, &[(&name, Type::TEXT)]).await?.is_empty() {
         return Ok(None);
     }
+    let name = format!("{schema}.meta");
     let rows = link.client.query_typed(&format!("select schema from {name}"), &[]).await?;
     let row = rows.first().ok_or_else(|| Trouble::Wrong(Cause::new(format!("{name} is empty"))))?;
     Ok(Some(row.try_get(0)?))
