@@ -132,7 +132,8 @@ fn without_a_server_a_call_says_whether_anything_was_done() {
 fn reads_wait_for_a_server_that_comes_back_and_not_for_ever() {
     let Some(server) = own_server() else { return };
     let settings = server.fresh();
-    let (patient, impatient) = (connect(&settings), connect(&settings.clone().patience(Duration::from_millis(50))));
+    let (patient, impatient) =
+        (connect(&settings), connect(&settings.clone().patience(Duration::from_millis(50))));
     let row = block_on(applied(&patient, insert(1, 1))).unwrap();
     server.stop();
     let error = block_on(impatient.read(&[row.id])).unwrap_err();

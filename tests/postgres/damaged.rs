@@ -16,9 +16,8 @@ fn a_damaged_row_hides_no_other() {
     let Some(server) = server() else { return };
     let settings = server.fresh();
     let (store, tables) = (connect(&settings), schema(&settings));
-    let rows: Vec<Record> = (1..=6)
-        .map(|number| block_on(applied(&store, insert(number, u64::from(number)))).unwrap())
-        .collect();
+    let rows: Vec<Record> =
+        (1..=6).map(|number| block_on(applied(&store, insert(number, u64::from(number)))).unwrap()).collect();
     for (row, damage) in [
         (0, "decky = 'no name'"),
         (1, "failure = 'x', failure_kind = 'Unheard', status = 'failed', deadline = null, ended = 1"),
@@ -32,7 +31,9 @@ fn a_damaged_row_hides_no_other() {
     assert_eq!(ids(&page.records), [rows[5].id, rows[4].id]);
     assert_eq!(page.damaged, [rows[3].id, rows[2].id, rows[1].id, rows[0].id]);
     // Page by page, also where a page ends with damaged ones.
-    for query in [Query::new().limit(1), Query::new().open().limit(2), Query::new().due_by(at(90_000)).limit(2)] {
+    for query in
+        [Query::new().limit(1), Query::new().open().limit(2), Query::new().due_by(at(90_000)).limit(2)]
+    {
         let (mut seen, mut damaged, mut after) = (Vec::new(), 0, None);
         loop {
             let page = block_on(store.query(&query.clone().after(after))).unwrap();
@@ -49,7 +50,10 @@ fn a_damaged_row_hides_no_other() {
     }
     assert_eq!(block_on(store.read(&[rows[4].id])).unwrap(), rows[4..5]);
     let error = block_on(store.read(&[rows[4].id, rows[3].id])).unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt { what } if what.contains(&rows[3].id.to_string())), "{error}");
+    assert!(
+        matches!(&error, StoreError::Corrupt { what } if what.contains(&rows[3].id.to_string())),
+        "{error}"
+    );
     // Who commits at the same time as one that needs a damaged row goes on.
     let deadline = at(90_000);
     let started = |row: &Record| step(row, Phase::Running { since: row.updated_at, deadline });
@@ -127,6 +131,27 @@ fn a_damaged_placement_is_in_nobody_s_way_but_its_neighbours_addresses() {
 }
 
 #[test]
+fn a_commit_that_the_server_answers_with_a_rollback_is_none() {
+    let Some(server) = server() else { return };
+    let settings = server.fresh();
+    let (store, tables) = (connect(&settings), schema(&settings));
+    let _ = block_on(submit(&store, 1, 1)).unwrap();
+    // Each of the statements before the COMMIT fails once.
+    for (table, check) in
+        [("feed", "revision < 4"), ("lifecycles", "decky <> 'decky-2'"), ("meta", "head < 4")]
+    {
+        server.sql(&format!("alter table {tables}.{table} add constraint planted check ({check})"));
+        let error = block_on(applied(&store, insert(2, 1))).unwrap_err();
+        assert!(matches!(error, StoreError::NotCommitted { .. }), "{table}: {error}");
+        // Not what stood in the row.
+        assert!(error.to_string().contains("planted") && !error.to_string().contains("debian"), "{error}");
+        assert_eq!(feed(&store).len(), 3, "{table}");
+        server.sql(&format!("alter table {tables}.{table} drop constraint planted"));
+    }
+    assert_eq!(block_on(applied(&store, insert(2, 1))).unwrap().revision, Revision::new(4));
+}
+
+#[test]
 fn what_a_database_has_lost_is_not_written_over() {
     let Some(server) = server() else { return };
     let settings = server.fresh();
@@ -134,9 +159,7 @@ fn what_a_database_has_lost_is_not_written_over() {
     let _ = block_on(submit(&store, 1, 1)).unwrap();
     assert_eq!(feed(&store).len(), 3);
     // As after a failover to a server that lags.
-    server.sql(&format!(
-        "delete from {tables}.feed where revision = 3; update {tables}.meta set head = 2"
-    ));
+    server.sql(&format!("delete from {tables}.feed where revision = 3; update {tables}.meta set head = 2"));
     let error = block_on(applied(&store, insert(2, 1))).unwrap_err();
     assert!(matches!(&error, StoreError::Closed { why } if why.contains("was 3")), "{error}");
     drop(store);

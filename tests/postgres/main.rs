@@ -1,6 +1,7 @@
 //! The PostgreSQL store on real servers: whether it conforms, what it does when
 //! connections, sessions and servers go, and what it refuses.
 
+mod agrees;
 mod conforms;
 mod cuts;
 mod damaged;

@@ -89,7 +89,8 @@ impl State {
             self.refusing.store(true, Ordering::SeqCst);
             return Some(cut);
         }
-        let (one_in, number) = (self.one_in.load(Ordering::SeqCst), self.commits.fetch_add(1, Ordering::SeqCst));
+        let (one_in, number) =
+            (self.one_in.load(Ordering::SeqCst), self.commits.fetch_add(1, Ordering::SeqCst));
         if one_in == 0 || number % one_in != 0 {
             return None;
         }

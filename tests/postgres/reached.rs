@@ -53,10 +53,14 @@ fn what_leaves_the_machine_is_encrypted_or_refused() {
     // TEST-NET-1 and the like: nobody answers, and nobody is asked.
     let off: PostgresSettings = "postgres://u:hunter2@0.0.0.1/d".parse().unwrap();
     let said = unreachable(off);
-    assert!(said.contains("unreachable") || said.contains("invalid") || said.contains("TLS is needed"), "{said}");
+    assert!(
+        said.contains("unreachable") || said.contains("invalid") || said.contains("TLS is needed"),
+        "{said}"
+    );
     let without = "postgres://u:hunter2@127.0.0.1:1/d?sslmode=verify-full".parse().unwrap();
     assert!(unreachable(without).contains("sslrootcert"));
-    let missing = "postgres://u@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=/nowhere/ca%2Epem".parse().unwrap();
+    let missing =
+        "postgres://u@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=/nowhere/ca%2Epem".parse().unwrap();
     assert!(unreachable(missing).contains("/nowhere/ca.pem"));
 }
 
@@ -95,7 +99,8 @@ fn a_server_is_known_by_its_ca_and_its_name() {
     };
     let (trusted, other) = (file("ours.pem", &trusted), file("other.pem", &other));
     let full = |roots: &str| format!("sslmode=verify-full&sslrootcert={roots}");
-    let store = block_on(PostgresStore::connect(at("localhost", &full(&trusted)).password("hunter2"))).unwrap();
+    let store =
+        block_on(PostgresStore::connect(at("localhost", &full(&trusted)).password("hunter2"))).unwrap();
     let _ = block_on(applied(&store, insert(1, 1))).unwrap();
     // Another CA; a name that isn't the server's; no TLS; another password.
     let said = unreachable(at("localhost", &full(&other)).password("hunter2"));
