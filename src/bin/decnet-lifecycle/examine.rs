@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use decnet_lifecycle::compose::Health;
 use decnet_lifecycle::text::one_line;
-use decnet_lifecycle::{Feed, OpenError, PlacementQuery, Query, Revision, Store as _, Timestamp};
+use decnet_lifecycle::{Feed, PlacementQuery, Query, Revision, Timestamp};
 use serde_json::json;
 
 use crate::args::Compose;
@@ -61,10 +61,8 @@ async fn store_is_sound(home: &Home, out: &Output) -> bool {
 }
 
 async fn read_all(home: &Home) -> Result<String, Complaint> {
-    let store = match home.open_reader() {
-        Ok(store) => store,
-        Err(OpenError::Missing { .. }) => return Ok("none yet; a first deploy makes one".to_owned()),
-        Err(error) => return Err(error.into()),
+    let Some(store) = home.open_reader().await? else {
+        return Ok("none yet; a first deploy makes one".to_owned());
     };
     let mut damaged = BTreeSet::new();
     let mut counts = Vec::new();

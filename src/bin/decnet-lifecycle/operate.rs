@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::{
     AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, Mode, MutateRequest, Overlap, Placement,
-    Plan, Record, RedbStore, Revision, Runner, Seen, Status, Store, SystemClock, TeardownRequest, Watch,
+    Plan, Record, Revision, Runner, Seen, Status, Store, SystemClock, TeardownRequest, Watch,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -202,7 +202,7 @@ fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
 
 /// Follows rows that a running master drives, to their ends.
 async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
-    let store = home.reader()?;
+    let store = home.reader().await?;
     let records = store.read(ids).await?;
     let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let after = Revision::new(oldest.saturating_sub(1));
@@ -256,7 +256,7 @@ const fn overlap(terms: &Terms) -> Overlap {
 async fn master(
     home: &Home,
     out: &Output,
-    store: Arc<RedbStore>,
+    store: Arc<dyn Store>,
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
     let runner = home.runner(store.clone(), chosen, Arc::new(Printed(Output::new(out.is_json()))))?;

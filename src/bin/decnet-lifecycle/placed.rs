@@ -6,7 +6,7 @@ use std::sync::Arc;
 use decnet_lifecycle::placement::{Placed, PlanStep};
 use decnet_lifecycle::{
     Clock as _, DeckyName, DeckyStatus, DeployedFleet, FleetConfig, Health, MemoryStore, Mode, NoProgress,
-    OpenError, Placement, PlacementQuery, Plan, Runner, Store, SystemClock, Timestamp,
+    Placement, PlacementQuery, Plan, Runner, Store, SystemClock, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -31,11 +31,7 @@ pub fn looking(home: &Home, chosen: &Chosen, store: Arc<dyn Store>) -> Result<Ru
 /// The store to look at; an empty one where none has been made.
 pub async fn store_to_look_at(home: &Home) -> Result<Arc<dyn Store>, Complaint> {
     home.take_over_earlier().await?;
-    match home.open_reader() {
-        Ok(reader) => Ok(reader),
-        Err(OpenError::Missing { .. }) => Ok(Arc::new(MemoryStore::new())),
-        Err(error) => Err(error.into()),
-    }
+    Ok(home.open_reader().await?.unwrap_or_else(|| Arc::new(MemoryStore::new())))
 }
 
 pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done, Complaint> {
@@ -195,7 +191,7 @@ fn table(deckies: &[&Value]) {
 
 /// What is placed in the original's format, as one fleet.
 pub async fn export_state(home: &Home) -> Result<Done, Complaint> {
-    let placements = home.reader()?.placements(&PlacementQuery::All).await?;
+    let placements = home.reader().await?.placements(&PlacementQuery::All).await?;
     let placed: Vec<&Placed> = placements.iter().filter_map(Placement::now).map(|placed| &**placed).collect();
     let Some(first) = placed.first() else { return Err(Complaint("nothing is placed".into())) };
     if let Some(other) = placed.iter().find(|placed| placed.network != first.network) {

@@ -46,15 +46,15 @@ pub enum PostgresError {
         /// The newest version that this program knows.
         known: i32,
     },
-    /// The tables aren't there, and this role may not make them.
+    /// The tables aren't there, and were not to be made, or could not be.
     #[error(
-        "schema {schema} has no tables of ours and they can't be made by this role: run \
-         PostgresSettings::schema_sql() as its owner; the server said: {source}"
+        "schema {schema} of the database has no tables of ours: {source}; a master makes them when it may \
+         create schemas there, else the statements of PostgresSettings::schema_sql() do"
     )]
     Missing {
         /// The schema in the database.
         schema: String,
-        /// What the server said.
+        /// Why they were not made.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// Another process is the only writer.
@@ -64,8 +64,8 @@ pub enum PostgresError {
         by: String,
     },
     /// The thread that drives the connections can't be started.
-    #[error("the store's thread can't be started")]
-    Thread(#[source] Arc<std::io::Error>),
+    #[error("the store's thread can't be started: {0}")]
+    Thread(Arc<std::io::Error>),
 }
 
 /// What went wrong, and whether to try again.

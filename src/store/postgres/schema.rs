@@ -103,6 +103,10 @@ pub(super) async fn prepare(link: &Link, settings: &PostgresSettings) -> Result<
     if let Some(found) = there.map_err(refused(looking))? {
         return check_version(settings, found);
     }
+    if !settings.make {
+        let source = Arc::new(Cause::new("nobody has made them"));
+        return Err(PostgresError::Missing { schema: settings.schema.to_string(), source });
+    }
     let making = within(time, make(link, settings)).await.and_then(|made| made);
     match making {
         Ok(found) => check_version(settings, found),

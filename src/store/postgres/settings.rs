@@ -51,6 +51,7 @@ pub struct PostgresSettings {
     pub(super) answer_within: Duration,
     pub(super) connect_within: Duration,
     pub(super) only_writer: bool,
+    pub(super) make: bool,
 }
 
 /// Whether connections are encrypted.
@@ -160,6 +161,13 @@ impl PostgresSettings {
         self
     }
 
+    /// Makes no tables where there are none: [`PostgresError::Missing`] says so.
+    #[must_use]
+    pub const fn existing_only(mut self) -> Self {
+        self.make = false;
+        self
+    }
+
     /// The hosts, for texts.
     #[must_use]
     pub fn hosts(&self) -> String {
@@ -251,6 +259,7 @@ impl FromStr for PostgresSettings {
             patience: Self::PATIENCE,
             answer_within: Self::ANSWER_WITHIN,
             only_writer: false,
+            make: true,
         })
     }
 }
