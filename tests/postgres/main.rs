@@ -5,6 +5,8 @@ mod agrees;
 mod conforms;
 mod cuts;
 mod damaged;
+#[cfg(feature = "cli")]
+mod program;
 mod proxy;
 mod reached;
 mod server;
