@@ -61,6 +61,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `redb` | yes | [`store::RedbStore`], the embedded store |
+//! | `postgres` | | `store::PostgresStore`, where users outgrow one machine's file |
 //! | `process` | yes | [`engine::process`]: a decoy process for each service |
 //! | `compose` | yes | [`engine::compose`]: containers, by a compose tool |
 //! | `unix-bus` | | `bus::unix`: DECNET's bus on a UNIX socket |

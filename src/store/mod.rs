@@ -11,6 +11,8 @@ use crate::placement::Placement;
 mod error;
 mod feed;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
@@ -18,6 +20,8 @@ pub(crate) mod redb;
 pub use error::StoreError;
 pub use feed::{Entry, Feed};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresSettings, PostgresStore};
 pub use query::{Cursor, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query, Retention};
 #[cfg(feature = "redb")]
 pub use redb::{OpenError, RedbReader, RedbStore};
@@ -37,7 +41,7 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// # use std::collections::{BTreeMap, BTreeSet};
 /// # use std::sync::{Arc, Mutex};
 /// # use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
-/// # use decnet_lifecycle::{*, runner::Seen};
+/// # use decnet_lifecycle::*;
 /// #[derive(Debug, Default)]
 /// struct Maps {
 ///     rows: BTreeMap<LifecycleId, Record>,

@@ -8,7 +8,7 @@ use decnet_lifecycle::lifecycle::text::one_line;
 use decnet_lifecycle::{
     Timestamp,
     lifecycle::Revision,
-    store::{Feed, OpenError, PlacementQuery, Query, Store as _},
+    store::{Feed, PlacementQuery, Query},
 };
 use serde_json::json;
 
@@ -65,10 +65,8 @@ async fn store_is_sound(home: &Home, out: &Output) -> bool {
 }
 
 async fn read_all(home: &Home) -> Result<String, Complaint> {
-    let store = match home.open_reader() {
-        Ok(store) => store,
-        Err(OpenError::Missing { .. }) => return Ok("none yet; a first deploy makes one".to_owned()),
-        Err(error) => return Err(error.into()),
+    let Some(store) = home.open_reader().await? else {
+        return Ok("none yet; a first deploy makes one".to_owned());
     };
     let mut damaged = BTreeSet::new();
     let mut counts = Vec::new();

@@ -10,7 +10,9 @@ use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
     HostId,
     lifecycle::MasterName,
-    store::{MemoryStore, OpenError, RedbReader, RedbStore, Store},
+    store::{
+        MemoryStore, OpenError, PostgresError, PostgresSettings, PostgresStore, RedbReader, RedbStore, Store,
+    },
 };
 
 use crate::Complaint;
@@ -18,12 +20,14 @@ use crate::legacy::Earlier;
 
 pub struct Home {
     dir: PathBuf,
+    /// Where the rows are, if not in a file of the directory.
+    database: Option<PostgresSettings>,
     /// Whose files these are, if not the master's.
     worker: Option<HostId>,
 }
 
 impl Home {
-    pub fn new(data: Option<PathBuf>) -> Result<Self, Complaint> {
+    pub fn new(data: Option<PathBuf>, store: Option<String>) -> Result<Self, Complaint> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let state = || set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
         let dir = match data {
@@ -38,7 +42,8 @@ impl Home {
         // directory.
         let dir =
             std::path::absolute(&dir).map_err(|error| Complaint(format!("{}: {error}", dir.display())))?;
-        Ok(Self { dir, worker: None })
+        let database = store.filter(|url| !url.is_empty()).map(|url| database(&url)).transpose()?;
+        Ok(Self { dir, database, worker: None })
     }
 
     fn store_path(&self) -> PathBuf {
@@ -98,7 +103,8 @@ impl Home {
         if name.as_str().bytes().all(|byte| byte == b'.') {
             return Err(Complaint(format!("{name} is no name for a folder; give the host another id")));
         }
-        let own = Self { dir: self.dir.join("workers").join(name.as_str()), worker: Some(name.clone()) };
+        let dir = self.dir.join("workers").join(name.as_str());
+        let own = Self { dir, database: None, worker: Some(name.clone()) };
         own.make_root()?;
         Ok(own)
     }
@@ -108,7 +114,7 @@ impl Home {
         let entries = fs::read_dir(self.dir.join("workers")).into_iter().flatten().flatten();
         let of = |entry: fs::DirEntry| {
             let worker = HostId::parse(entry.file_name().to_str()?).ok()?;
-            Some(Self { dir: entry.path(), worker: Some(worker) })
+            Some(Self { dir: entry.path(), database: None, worker: Some(worker) })
         };
         entries.filter_map(of).collect()
     }
@@ -132,9 +138,12 @@ impl Home {
         if !self.fleet_state_path().exists() {
             return Ok(());
         }
-        match RedbStore::open(self.store_path()) {
-            Err(OpenError::InUse { .. }) => Ok(()),
-            opened => crate::legacy::take_over(&self.earlier(), &opened?, &self.master()?).await,
+        match self.open_writer(Make::IfMissing).await? {
+            Writable::InUse(_) => Ok(()),
+            Writable::Missing(why) => Err(why),
+            Writable::Ours(store) => {
+                crate::legacy::take_over(&self.earlier(), &*store, &self.master()?).await
+            }
         }
     }
 
@@ -149,51 +158,93 @@ impl Home {
     /// The store to look at; an empty one where none has been made.
     pub async fn store_to_look_at(&self) -> Result<Arc<dyn Store>, Complaint> {
         self.take_over_earlier().await?;
-        match self.open_reader() {
-            Ok(reader) => Ok(reader),
-            Err(OpenError::Missing { .. }) => Ok(Arc::new(MemoryStore::new())),
+        Ok(self.open_reader().await?.unwrap_or_else(|| Arc::new(MemoryStore::new())))
+    }
+
+    /// The store, to be read beside whoever writes it.
+    pub async fn reader(&self) -> Result<Arc<dyn Store>, Complaint> {
+        match self.open_reader().await? {
+            Some(store) => Ok(store),
+            None => Err(self.missing()),
+        }
+    }
+
+    /// The same; none if none has been made yet.
+    pub async fn open_reader(&self) -> Result<Option<Arc<dyn Store>>, Complaint> {
+        if let Some(settings) = &self.database {
+            return match PostgresStore::connect(settings.clone().existing_only()).await {
+                Ok(store) => Ok(Some(Arc::new(store))),
+                Err(PostgresError::Missing { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match RedbReader::open(self.store_path()) {
+            Ok(store) => Ok(Some(Arc::new(store))),
+            Err(OpenError::Missing { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The store, to be read beside whoever writes it.
-    pub fn reader(&self) -> Result<Arc<RedbReader>, Complaint> {
-        Ok(self.open_reader()?)
-    }
-
-    /// The same, where it matters why there is none.
-    pub fn open_reader(&self) -> Result<Arc<RedbReader>, OpenError> {
-        RedbReader::open(self.store_path()).map(Arc::new)
+    fn missing(&self) -> Complaint {
+        match &self.database {
+            Some(settings) => Complaint(format!(
+                "the database at {} has no rows yet; a first deploy makes its tables",
+                settings.hosts()
+            )),
+            None => OpenError::Missing { path: self.store_path() }.into(),
+        }
     }
 
     /// The store, to be written; made if it isn't there and `make` says so.
-    pub async fn writer(&self, make: Make, wait: Wait) -> Result<Arc<RedbStore>, Complaint> {
+    pub async fn writer(&self, make: Make, wait: Wait) -> Result<Arc<dyn Store>, Complaint> {
         if make == Make::IfMissing {
             self.make_root()?;
-        } else if !self.store_path().exists() {
-            return Err(OpenError::Missing { path: self.store_path() }.into());
         }
         let mut told = false;
         loop {
-            match RedbStore::open(self.store_path()) {
-                Err(busy @ OpenError::InUse { .. }) if wait == Wait::Yes => {
+            match self.open_writer(make).await? {
+                Writable::Missing(why) => return Err(why),
+                Writable::InUse(busy) if wait == Wait::Yes => {
                     if !told {
                         crate::output::aside(&format!("waiting: {busy}"));
                         told = true;
                     }
                     smol::Timer::after(Duration::from_millis(200)).await;
                 }
-                Err(busy @ OpenError::InUse { .. }) if wait == Wait::No => {
+                Writable::InUse(busy) if wait == Wait::No => {
                     return Err(Complaint(format!(
                         "{busy}; or give --wait. A `serve` that has just started takes commands within a second: try again"
                     )));
                 }
-                opened => {
-                    let store = Arc::new(opened?);
+                Writable::InUse(busy) => return Err(Complaint(busy)),
+                Writable::Ours(store) => {
                     crate::legacy::take_over(&self.earlier(), &*store, &self.master()?).await?;
                     return Ok(store);
                 }
             }
+        }
+    }
+
+    async fn open_writer(&self, make: Make) -> Result<Writable, Complaint> {
+        if let Some(settings) = &self.database {
+            let settings = settings.clone().only_writer();
+            let settings = if make == Make::Never { settings.existing_only() } else { settings };
+            return match PostgresStore::connect(settings).await {
+                Ok(store) => Ok(Writable::Ours(Arc::new(store))),
+                Err(PostgresError::Missing { .. }) if make == Make::Never => {
+                    Ok(Writable::Missing(self.missing()))
+                }
+                Err(busy @ PostgresError::InUse { .. }) => Ok(Writable::InUse(busy.to_string())),
+                Err(error) => Err(error.into()),
+            };
+        }
+        if make == Make::Never && !self.store_path().exists() {
+            return Ok(Writable::Missing(self.missing()));
+        }
+        match RedbStore::open(self.store_path()) {
+            Ok(store) => Ok(Writable::Ours(Arc::new(store))),
+            Err(busy @ OpenError::InUse { .. }) => Ok(Writable::InUse(busy.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -208,6 +259,24 @@ impl Home {
             let dir = dir.display();
             Complaint(format!("the data directory {dir} can't be made: {error}; name another with --data"))
         })
+    }
+}
+
+/// A store that was to be written.
+enum Writable {
+    Ours(Arc<dyn Store>),
+    /// Another process writes it; says which.
+    InUse(String),
+    Missing(Complaint),
+}
+
+/// Reads a database's URL. Its password may stand in the environment, where
+/// other users of the machine don't see it.
+fn database(url: &str) -> Result<PostgresSettings, Complaint> {
+    let settings: PostgresSettings = url.parse()?;
+    match std::env::var("PGPASSWORD") {
+        Ok(password) if !settings.has_password() => Ok(settings.password(&password)),
+        _ => Ok(settings),
     }
 }
 

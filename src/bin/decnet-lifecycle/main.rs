@@ -122,7 +122,7 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<Done, Complaint> {
     let out = output::Output::new(args.json);
-    let home = home::Home::new(args.data)?;
+    let home = home::Home::new(args.data, args.store)?;
     match args.command {
         Command::Deploy(deploy) if deploy.dry_run => placed::plan(&home, &out, deploy).await,
         Command::Deploy(deploy) => operate::deploy(&home, &out, deploy).await,

@@ -13,7 +13,7 @@ use decnet_lifecycle::{
     lifecycle::Revision,
     placement::{Placement, Plan},
     runner::{Seen, Watch},
-    store::{RedbStore, Store},
+    store::Store,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -211,7 +211,7 @@ fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
 /// to the master. It is over as well at Ctrl-C, which stops nothing here, and
 /// when the master is gone, for then nobody ends the rows.
 async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
-    let store = home.reader()?;
+    let store = home.reader().await?;
     let records = store.read(ids).await?;
     let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let after = Revision::new(oldest.saturating_sub(1));
@@ -265,7 +265,7 @@ const fn overlap(terms: &Terms) -> Overlap {
 async fn master(
     home: &Home,
     out: &Output,
-    store: Arc<RedbStore>,
+    store: Arc<dyn Store>,
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
     let printed = Arc::new(Printed(Output::new(out.is_json())));

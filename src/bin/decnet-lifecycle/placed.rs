@@ -190,7 +190,7 @@ fn table(deckies: &[&Value]) {
 
 /// What is placed in the original's format, as one fleet.
 pub async fn export_state(home: &Home) -> Result<Done, Complaint> {
-    let placements = home.reader()?.placements(&PlacementQuery::All).await?;
+    let placements = home.reader().await?.placements(&PlacementQuery::All).await?;
     let placed: Vec<&Placed> = placements.iter().filter_map(Placement::now).map(|placed| &**placed).collect();
     let Some(first) = placed.first() else { return Err(Complaint("nothing is placed".into())) };
     if let Some(other) = placed.iter().find(|placed| placed.network != first.network) {

@@ -27,7 +27,7 @@ const TOPIC: usize = 300;
 const WORDS: usize = 8_000;
 
 pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
-    let store = home.reader()?;
+    let store = home.reader().await?;
     let mut query = Query::new();
     query.decky = args.decky;
     query.host = args.host;
@@ -61,7 +61,7 @@ pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Co
     let value = match RunningMaster::find(home)? {
         Some(master) => master.get(&format!("/lifecycle/{id}")).await?,
         None => {
-            let Some(record) = home.reader()?.read(&[id]).await?.pop() else {
+            let Some(record) = home.reader().await?.read(&[id]).await?.pop() else {
                 return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
             };
             let why = Explanation::new(record, SystemClock::new().now());
@@ -95,7 +95,7 @@ fn shown(row: &Value) -> String {
 }
 
 pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done, Complaint> {
-    let store: Arc<dyn Store> = home.reader()?;
+    let store = home.reader().await?;
     let after = match from {
         Some(from) => Revision::new(from),
         None => head(&*store).await?,
@@ -117,7 +117,7 @@ pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done,
 }
 
 pub async fn export(home: &Home) -> Result<Done, Complaint> {
-    let store = home.reader()?;
+    let store = home.reader().await?;
     let (mut after, mut done) = (None, Done::Well);
     loop {
         let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;

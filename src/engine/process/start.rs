@@ -208,6 +208,9 @@ fn spawn(
         .arg("--home")
         .arg(files.base())
         .env(link::MARK.0, link::MARK.1)
+        // Where the master keeps its rows is nothing that decoys need to know.
+        .env_remove("DECNET_LIFECYCLE_STORE")
+        .env_remove("PGPASSWORD")
         .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(errors)

@@ -14,7 +14,8 @@ pub use swarm::{Hosts, Pki, Serve, Worker};
 
 /// Deploys a fleet of deckies and tracks each one to its end.
 ///
-/// Rows live in one file (lifecycle.redb) in the data directory. Exit codes:
+/// Rows live in one file (lifecycle.redb) in the data directory, or in a
+/// PostgreSQL database (--store). Exit codes:
 /// 0 all went well, 1 a row failed, 2 bad input, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -23,6 +24,11 @@ pub struct Args {
     /// [default: $XDG_STATE_HOME/decnet-lifecycle, else ~/.local/state/decnet-lifecycle]
     #[arg(long, global = true, env = "DECNET_LIFECYCLE_DATA", value_name = "DIR", verbatim_doc_comment)]
     pub data: Option<PathBuf>,
+    /// Keep rows in a PostgreSQL database: postgres://USER@HOST/DATABASE. One master at a time:
+    /// several at once are not supported yet, and a second one is refused. The password is taken
+    /// from PGPASSWORD; decoys' files stay in the data directory, and so do a worker's own rows
+    #[arg(long, global = true, env = "DECNET_LIFECYCLE_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<String>,
     /// One JSON object a line, for machines
     #[arg(long, global = true)]
     pub json: bool,
