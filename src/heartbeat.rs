@@ -34,7 +34,9 @@ pub(crate) async fn take(context: &Context, host: &HostId, beat: &Beat) -> Resul
     });
     let verdicts = verdicts.collect();
     let (now, grace) = (context.clock.monotonic(), context.deadlines.unknown);
-    let lost = context.heard.says(host, &beat.known_rows, &beat.status.runtime, now, grace);
+    context.discretion.load(context.journal.store()).await?;
+    let runtime = context.discretion.of_runtime(&beat.status.runtime);
+    let lost = context.heard.says(host, &beat.known_rows, &runtime, now, grace);
     fail_lost(context, host, &lost).await?;
     Ok(BeatAnswer { verdicts, cancel: context.heard.to_stop(host) })
 }

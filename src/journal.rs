@@ -8,6 +8,7 @@ use event_listener::{Event as Signal, EventListener};
 
 use crate::bus::{Bus, Event};
 use crate::decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step};
+use crate::discretion::Discretion;
 use crate::lifecycle::{
     AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State,
     Timestamp, Transition,
@@ -34,6 +35,8 @@ struct Shared {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     observer: Option<Arc<dyn Observer>>,
+    /// Sees to it that no secret stands in what is kept.
+    discretion: Option<Arc<Discretion>>,
     committed: Signal,
     waiting: Waiting,
     steps: AtomicU64,
@@ -96,19 +99,21 @@ impl Journal {
     /// A journal over a store and a bus.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Self {
-        Self::observed(store, bus, None)
+        Self::observed(store, bus, None, None)
     }
 
     pub(crate) fn observed(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
         observer: Option<Arc<dyn Observer>>,
+        discretion: Option<Arc<Discretion>>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 bus,
                 observer,
+                discretion,
                 committed: Signal::new(),
                 waiting: Waiting::default(),
                 steps: AtomicU64::new(0),
@@ -306,7 +311,15 @@ impl Journal {
         let changes = batch.changes.len();
         let notes: Vec<bool> =
             batch.changes.iter().map(|change| matches!(change, Change::Annotate(_))).collect();
-        let result = self.shared.store.commit(batch).await.and_then(|outcomes| {
+        let batch = match &self.shared.discretion {
+            Some(discretion) => discretion.of_batch(batch, self.store()).await,
+            None => Ok(batch),
+        };
+        let committed = match batch {
+            Ok(batch) => self.shared.store.commit(batch).await,
+            Err(error) => Err(error),
+        };
+        let result = committed.and_then(|outcomes| {
             // A known key is answered by the rows that it made.
             let repeated = outcomes.iter().any(|outcome| {
                 matches!(outcome, Outcome::Repeated(_) | Outcome::Refused(Refusal::KeyTaken(_)))

@@ -78,6 +78,7 @@ mod beat;
 mod bus;
 mod clock;
 pub mod decide;
+mod discretion;
 mod engine;
 mod fleet;
 mod heartbeat;

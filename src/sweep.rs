@@ -221,6 +221,7 @@ pub(crate) async fn recover(context: &Context, owner: &Owner) -> Result<Left, St
     // A clock that is behind what rows say has stepped back while no master ran.
     look_ahead(context).await?;
     let placements = readable(context).await?;
+    context.discretion.learn_placed(placements.iter());
     let mut pending = Vec::new();
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {

@@ -7,7 +7,7 @@ use futures_lite::FutureExt;
 
 use crate::beat::{Beat, BeatAnswer, Delta, Verdict};
 use crate::heartbeat;
-use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision};
+use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision, Secrets};
 use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
 use crate::strategy::Context;
 use crate::sweep::{self, Swept};
@@ -274,6 +274,32 @@ impl Runner {
     pub fn silent_for(&self, host: &HostId) -> Option<Duration> {
         let context = &self.shared.context;
         context.heard.last(host).map(|at| context.clock.monotonic().saturating_sub(at))
+    }
+
+    /// What this master knows to be secret: of every decky that is placed or
+    /// was asked for, and of its engine. It stands in no row, event, note or log
+    /// record of the master's; pass through [`Secrets::hide`] whatever else is
+    /// told of its work.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use decnet_lifecycle::{DeployRequest, FleetConfig, MemoryStore, Runner};
+    /// # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(MyEngine::new())).build()?;
+    /// let fleet = br#"{"mode": "unihost", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
+    ///   "deckies": [{"name": "decky-01", "ip": "192.0.2.10", "services": ["ssh"], "distro": "debian",
+    ///                "base_image": "debian:12", "hostname": "srv-1",
+    ///                "service_config": {"ssh": {"root_password": "toor-2026"}}}]}"#;
+    /// runner.accept_deploy(DeployRequest::new(FleetConfig::from_json(fleet)?)).await?;
+    /// assert_eq!(runner.secrets().hide("chpasswd: toor-2026"), "chpasswd: [scrubbed]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        self.shared.context.discretion.secrets()
     }
 
     /// The newest revision of the store: [`Runner::watch`] from here sees what

@@ -9,6 +9,7 @@ use async_lock::{Mutex as AsyncMutex, Semaphore};
 use crate::agent::{Agents, HostDirectory};
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::discretion::{Discreet, Discretion};
 use crate::engine::{Engine, Progress};
 use crate::journal::{Journal, Observer};
 use crate::lifecycle::{
@@ -107,6 +108,7 @@ pub(crate) struct Context {
     pub(crate) master: MasterName,
     pub(crate) active: Arc<Active>,
     pub(crate) heard: Arc<Heard>,
+    pub(crate) discretion: Arc<Discretion>,
     steps: ClockSteps,
     /// One engine call at a time: a compose project has one file.
     pub(crate) engine_gate: AsyncMutex<()>,
@@ -132,9 +134,15 @@ impl Context {
     pub(crate) fn new(parts: Parts) -> Self {
         let (active, heard) = (Arc::<Active>::default(), Arc::<Heard>::default());
         let told = Told { active: Arc::clone(&active), heard: Arc::clone(&heard) };
+        let discretion = Arc::new(Discretion::new(Arc::clone(&parts.engine)));
         Self {
             steps: ClockSteps::new(&*parts.clock),
-            journal: Journal::observed(parts.store, parts.bus, Some(Arc::new(told))),
+            journal: Journal::observed(
+                parts.store,
+                parts.bus,
+                Some(Arc::new(told)),
+                Some(Arc::clone(&discretion)),
+            ),
             master: parts.master,
             active,
             heard,
@@ -142,7 +150,8 @@ impl Context {
             agents: parts.agents,
             hosts: parts.hosts,
             clock: parts.clock,
-            progress: parts.progress,
+            progress: Arc::new(Discreet::new(parts.progress, Arc::clone(&discretion))),
+            discretion,
             deadlines: parts.deadlines,
             limits: parts.limits,
             engine_gate: AsyncMutex::new(()),

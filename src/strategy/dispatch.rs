@@ -70,6 +70,7 @@ pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, task: T
         }
         Ok(Called::Unsaid) => hand_over(context, &host, started),
         Err(failure) => {
+            let failure = failure.hiding(&context.discretion.secrets());
             log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
             let ends = started.into_rows().map(|(_, row)| (row, Err(failure.clone())));
             ending::close(context, ends.collect()).await;

@@ -68,6 +68,7 @@ pub(crate) async fn run(context: Arc<Context>, job: Job, rows: Vec<Lifecycle<Pen
     };
     if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
         let failure = Failure::new(FailureKind::Panic, &panic_text(&*panic));
+        let failure = failure.hiding(&context.discretion.secrets());
         log::error!(target: "decnet_lifecycle::strategy", error:% = failure; "a strategy panicked");
         fail_open(&context, &ids, &failure).await;
     }

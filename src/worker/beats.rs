@@ -99,6 +99,7 @@ pub(super) async fn run(shared: &Shared, master: &dyn Master) {
             Ok(Told::Nothing) => shared.clock.sleep(every).await,
             Ok(Told::Some) => patience = FIRST_WAIT.min(every),
             Err(error) => {
+                let error = shared.runner.secrets().hide(&error.to_string());
                 log::warn!(target: "decnet_lifecycle::worker", error:% = error; "a beat was not taken");
                 shared.clock.sleep(patience).await;
                 patience = (patience * 2).min(every);

@@ -130,6 +130,16 @@ impl Catalogue {
         self.services.get(service)
     }
 
+    /// All services.
+    pub(super) fn specs(&self) -> impl Iterator<Item = &ServiceSpec> {
+        self.services.values()
+    }
+
+    /// A service by its name as a fleet writes it.
+    pub(super) fn named(&self, service: &str) -> Option<&ServiceSpec> {
+        self.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, spec)| spec)
+    }
+
     /// The name of a service's container.
     pub(super) fn container(&self, decky: &DeckyName, service: &ServiceName) -> String {
         match self.services.get(service).and_then(|spec| spec.container.as_ref()) {
