@@ -34,11 +34,17 @@ pub struct Swept {
 /// dropped, running rows of hosts that fell silent. Costs as much as there
 /// is due.
 pub(crate) async fn sweep(context: &Context) -> Result<Swept, StoreError> {
+    sweep_at(context, context.clock.monotonic()).await
+}
+
+/// A sweep that judges silence by this time, at which nobody had been kept from
+/// being heard.
+pub(crate) async fn sweep_at(context: &Context, now: Duration) -> Result<Swept, StoreError> {
     stop_what_was_asked(context).await?;
     let mut swept = past_deadline(context).await?;
     of_the_future(context, &mut swept).await?;
     dropped(context, &mut swept).await?;
-    silent(context, &mut swept).await?;
+    silent(context, now, &mut swept).await?;
     if swept.failed + swept.left > 0 {
         log::warn!(
             target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
@@ -119,7 +125,10 @@ async fn past_deadline(context: &Context) -> Result<Swept, StoreError> {
         };
         Failure::new(FailureKind::Deadline, &text)
     };
-    fail_all(context, &Query::new().due_by(due), |_| true, why).await
+    // Its worker may have told long ago how it ended.
+    let unheard = |row: &Record| row.host.as_ref().is_some_and(|host| context.heard.is_owed_a_word(host));
+    let wanted = |row: &Record| row.status() == Status::Pending || !unheard(row);
+    fail_all(context, &Query::new().due_by(due), wanted, why).await
 }
 
 /// Fails rows whose future was dropped before its end, unless a worker has
@@ -155,8 +164,7 @@ async fn dropped(context: &Context, swept: &mut Swept) -> Result<(), StoreError>
 }
 
 /// Fails the running rows of hosts that have been silent for too long.
-async fn silent(context: &Context, swept: &mut Swept) -> Result<(), StoreError> {
-    let now = context.clock.monotonic();
+async fn silent(context: &Context, now: Duration, swept: &mut Swept) -> Result<(), StoreError> {
     let Some(before) = now.checked_sub(context.deadlines.silence) else {
         return Ok(());
     };

@@ -160,16 +160,19 @@ impl Runner {
     pub async fn maintain(&self) {
         let context = &self.shared.context;
         let every = self.shared.maintenance.sweep_every;
+        // Also a pause in the middle of a sweep or a prune is seen: by the next
+        // look.
+        let mut looked = context.clock.monotonic();
         loop {
-            let began = context.clock.monotonic();
             context.clock.sleep(every).await;
             let now = context.clock.monotonic();
+            let since = now.saturating_sub(std::mem::replace(&mut looked, now));
             // A master that was paused could not hear anybody.
-            if now.saturating_sub(began) > every.saturating_mul(2) {
-                log::warn!(target: "decnet_lifecycle::sweep", seconds = now.saturating_sub(began).as_secs(); "this master was paused; every host has its whole silence anew");
+            if since > every.saturating_mul(2) {
+                log::warn!(target: "decnet_lifecycle::sweep", seconds = since.as_secs(); "this master was paused; every host has its whole silence anew");
                 context.heard.fresh_grace(now);
             }
-            if let Err(error) = self.sweep().await {
+            if let Err(error) = sweep::sweep_at(context, now).await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a sweep failed");
             }
             let Some(keep) = self.shared.maintenance.keep_closed else {

@@ -80,6 +80,8 @@ pub(super) async fn to_host(context: &Context, host: HostId, rows: Rows, task: T
 
 /// The rows are the worker's to end.
 fn hand_over(context: &Context, host: &HostId, started: Started) {
+    // Its silence counts from now on, also if it was given up meanwhile.
+    context.heard.expect(host, context.clock.monotonic());
     for (_, row) in started.into_rows() {
         context.heard.hand_over(host, row.id());
         row.hand_over();

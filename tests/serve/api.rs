@@ -173,7 +173,7 @@ fn what_is_open_can_be_explained_taken_over_and_cancelled() {
 }
 
 /// An agent that answers each request with 202, on the host's port.
-fn silent_agent(data: &Data, host: &str) -> std::thread::JoinHandle<()> {
+pub fn silent_agent(data: &Data, host: &str) -> std::thread::JoinHandle<()> {
     use decnet_lifecycle::https::Identity;
     let hosts: serde_json::Value =
         serde_json::from_slice(&std::fs::read(data.path("hosts.json")).unwrap()).unwrap();
