@@ -142,7 +142,7 @@ pub use store::{
     Retention, Store, StoreError,
 };
 #[cfg(feature = "redb")]
-pub use store::{OpenError, RedbReader, RedbStore};
+pub use store::{OpenError, RedbReader, RedbStore, StoreHealth};
 pub use strategy::{Deadlines, Limits};
 pub use sweep::Swept;
 

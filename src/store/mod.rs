@@ -20,7 +20,7 @@ pub use feed::{Entry, Feed};
 pub use memory::MemoryStore;
 pub use query::{Cursor, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query, Retention};
 #[cfg(feature = "redb")]
-pub use redb::{OpenError, RedbReader, RedbStore};
+pub use redb::{OpenError, RedbReader, RedbStore, StoreHealth};
 
 /// Keeps rows and placements: six methods, batch first.
 ///

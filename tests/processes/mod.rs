@@ -193,7 +193,7 @@ pub fn ask(address: SocketAddr, request: &str) -> Answer {
 
 /// Sends a request in plain HTTP; none if no answer came.
 pub fn try_ask(address: SocketAddr, request: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(HANGS)).unwrap();
     // A server may answer before it has read all, and close.
     let _ = stream.write_all(request.as_bytes());
@@ -204,7 +204,7 @@ pub fn try_ask(address: SocketAddr, request: &str) -> Option<Answer> {
 
 /// Sends a request over mTLS with a bundle, or none; none if no answer came.
 pub fn ask_tls(address: SocketAddr, ca: &Path, bundle: Option<&Path>, request: &str) -> Option<Answer> {
-    let mut tls = connect_tls(address, ca, bundle);
+    let mut tls = tls_over(TcpStream::connect(address).ok()?, ca, bundle);
     tls.sock.set_read_timeout(Some(HANGS)).unwrap();
     let _ = tls.write_all(request.as_bytes());
     let mut answer = Vec::new();
@@ -217,6 +217,10 @@ pub fn connect_tls(
     ca: &Path,
     bundle: Option<&Path>,
 ) -> StreamOwned<ClientConnection, TcpStream> {
+    tls_over(TcpStream::connect(address).unwrap(), ca, bundle)
+}
+
+fn tls_over(stream: TcpStream, ca: &Path, bundle: Option<&Path>) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -234,7 +238,6 @@ pub fn connect_tls(
     };
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let conn = ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     StreamOwned::new(conn, stream)
 }

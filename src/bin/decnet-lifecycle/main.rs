@@ -31,6 +31,7 @@ mod placed;
 mod progress;
 mod serve;
 mod show;
+mod store_watch;
 mod upkeep;
 mod worker;
 

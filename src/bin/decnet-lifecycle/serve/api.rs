@@ -20,6 +20,7 @@ use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, to_
 use crate::operate::{forgotten, unnamed};
 use crate::output::{detailed, timed};
 use crate::placed::{decky_value, plan_value};
+use crate::store_watch::healthy;
 
 use super::{Master, feed, metrics};
 
@@ -58,6 +59,7 @@ async fn token(State(master): Shared, request: Request, next: Next) -> Response 
 }
 
 async fn health(State(master): Shared) -> Answer {
+    healthy(&master.store)?;
     master.runner.list(&Query::new().limit(1)).await?;
     Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
-use decnet_lifecycle::{Accepted, Deadlines, HostsFile, NoProgress, Runner};
+use decnet_lifecycle::{Accepted, Deadlines, HostsFile, NoProgress, RedbStore, Runner};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
 use crate::net::{Server, stop_signal};
 use crate::output::Output;
+use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
 
 mod api;
@@ -32,6 +34,7 @@ const BUS_CAPACITY: usize = 4_096;
 /// What handlers need.
 pub struct Master {
     runner: Runner,
+    store: Arc<RedbStore>,
     hosts: Arc<HostsFile>,
     token: Token,
     stop: watch::Receiver<bool>,
@@ -74,6 +77,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
 
     let master = Arc::new(Master {
         runner: runner.clone(),
+        store: Arc::clone(&store),
         hosts,
         token: Token::load(&home.token_path())?,
         stop: stop.clone(),
@@ -105,13 +109,14 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     let swarm =
         swarm.map(|server| tokio::spawn(server.run(swarm::router(Arc::clone(&master)), stop.clone())));
     // A master that does not sweep any more must not go on as if it did.
-    let unswept = tokio::select! {
-        () = api.run(api::router(Arc::clone(&master)), stop) => false,
-        _ = maintained => true,
+    let broke = tokio::select! {
+        () = api.run(api::router(Arc::clone(&master)), stop) => None,
+        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        gone = until_gone(&store) => Some(gone),
     };
-    if unswept {
-        runner.shutdown(args.local.grace).await;
-        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    if let Some(broke) = broke {
+        runner.shutdown(Duration::ZERO).await;
+        return Err(broke);
     }
     if let Some(swarm) = swarm {
         let _ = swarm.await;

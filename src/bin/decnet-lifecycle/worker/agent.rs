@@ -1,5 +1,7 @@
 //! What a master asks a worker: the original's agent, over mTLS.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
@@ -7,22 +9,24 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{DeckyName, Failure, Host, LifecycleId, Status};
+use decnet_lifecycle::{DeckyName, Failure, Host, LifecycleId, RedbStore, Status};
 use serde_json::json;
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};
 use crate::net::PeerCertificate;
+use crate::store_watch::healthy;
 
 #[derive(Clone)]
 pub struct Agent {
     pub worker: Worker,
     /// Who may ask: the master, by the certificate that it must show.
     pub master: Host,
+    pub store: Arc<RedbStore>,
 }
 
 pub fn router(agent: Agent) -> Router {
     Router::new()
-        .route("/health", get(async || answer(StatusCode::OK, &json!({"status": "ok"}))))
+        .route("/health", get(health))
         .route("/status", get(status))
         .route("/deploy", post(deploy))
         .route("/mutate", post(mutate))
@@ -42,6 +46,11 @@ async fn only_the_master(State(agent): State<Agent>, request: Request, next: Nex
             Trouble::new(StatusCode::FORBIDDEN, detail).into_response()
         }
     }
+}
+
+async fn health(State(agent): State<Agent>) -> Answer {
+    healthy(&agent.store)?;
+    Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
 }
 
 async fn status(State(agent): State<Agent>) -> Response {

@@ -13,6 +13,7 @@ use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
 use crate::net::{Server, stop_signal};
 use crate::output::Output;
+use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
 
 mod agent;
@@ -57,15 +58,16 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         async move { worker.beats(&master).await }
     });
     let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
-    let agent = agent::Agent { worker: worker.clone(), master: asks };
+    let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone() };
     let keeper = maintained.abort_handle();
-    let unswept = tokio::select! {
-        () = server.run(agent::router(agent), stop) => false,
-        _ = maintained => true,
+    let broke = tokio::select! {
+        () = server.run(agent::router(agent), stop) => None,
+        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        gone = until_gone(&store) => Some(gone),
     };
-    if unswept {
-        worker.runner().shutdown(args.local.grace).await;
-        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    if let Some(broke) = broke {
+        worker.runner().shutdown(Duration::ZERO).await;
+        return Err(broke);
     }
     let left = worker.runner().shutdown(args.local.grace).await;
     keeper.abort();
