@@ -230,7 +230,7 @@ impl HostsFile {
         Ok(changed)
     }
 
-    fn load(&self) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
+    pub(super) fn load(&self) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match File::open(&self.path) {
             Ok(file) => file,

@@ -8,12 +8,12 @@ use decnet_lifecycle::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::unix_bus::{self, UnixBus};
 use decnet_lifecycle::{Accepted, Deadlines, HostsFile, NoProgress, RedbStore, Runner};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Server, stop_signal};
+use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
 use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
@@ -28,6 +28,8 @@ mod token;
 pub use place::Place;
 pub use token::Token;
 
+/// Those who follow the feed with the token, at once.
+const FEEDS: usize = 64;
 /// Events that wait for the bus at most.
 const BUS_CAPACITY: usize = 4_096;
 
@@ -38,6 +40,8 @@ pub struct Master {
     hosts: Arc<HostsFile>,
     token: Token,
     stop: watch::Receiver<bool>,
+    /// Places for those who follow the feed.
+    feeds: Arc<Semaphore>,
     beats: AtomicU64,
     beats_refused: AtomicU64,
 }
@@ -81,13 +85,17 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         hosts,
         token: Token::load(&home.token_path())?,
         stop: stop.clone(),
+        feeds: Arc::new(Semaphore::new(FEEDS)),
         beats: AtomicU64::new(0),
         beats_refused: AtomicU64::new(0),
     });
     let api = Server::bind(args.listen, None, args.request_timeout).await?;
     let swarm = match &identity {
         Some(identity) => {
-            Some(Server::bind(args.swarm, Some(identity.server_config()?), args.request_timeout).await?)
+            let hosts = Arc::clone(&master.hosts);
+            let knows: Knows = Arc::new(move |shown| matches!(hosts.shown_by(shown), Ok(Some(_))));
+            let door = Door::new(identity.server_config()?, knows);
+            Some(Server::bind(args.swarm, Some(door), args.request_timeout).await?)
         }
         None => None,
     };

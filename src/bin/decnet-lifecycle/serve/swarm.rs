@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use decnet_lifecycle::{Beat, HostDirectory as _};
 use serde_json::json;
@@ -16,13 +17,31 @@ use crate::net::PeerCertificate;
 
 use super::Master;
 
+const NO_HOST: &str =
+    "the certificate is no host's; `hosts add` takes a host in, `hosts rotate` gives it a new certificate";
+
 pub fn router(master: Arc<Master>) -> Router {
     Router::new()
         .route("/swarm/heartbeat", post(counted))
         .layer(DefaultBodyLimit::max(Beat::MAX_BYTES))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&master), only_hosts))
         .with_state(master)
+}
+
+/// Who is no host of ours is told so before a byte of its body is read.
+async fn only_hosts(State(master): State<Arc<Master>>, request: Request, next: Next) -> Response {
+    let shown = request.extensions().get::<PeerCertificate>();
+    let trouble = match shown.map(|PeerCertificate(shown)| master.hosts.shown_by(shown)) {
+        Some(Ok(Some(_))) => return next.run(request).await,
+        Some(Err(error)) => Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        _ => Trouble::new(StatusCode::FORBIDDEN, NO_HOST),
+    };
+    master.beats_refused.fetch_add(1, Ordering::Relaxed);
+    let mut response = trouble.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn counted(

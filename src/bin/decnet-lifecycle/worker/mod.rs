@@ -1,6 +1,7 @@
 //! A worker as a server: its agent over mTLS, its beats to the master.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::https::Identity;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Server, stop_signal};
+use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
 use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
@@ -44,7 +45,12 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let recovered = worker.recover().await?;
     let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
-    let server = Server::bind(listen, Some(identity.server_config()?), REQUEST).await?;
+    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
+    let knows: Knows = Arc::new({
+        let master = asks.clone();
+        move |shown| master.is_shown_by(shown)
+    });
+    let server = Server::bind(listen, Some(Door::new(identity.server_config()?, knows)), REQUEST).await?;
     announce(out, &args, server.address()?, &chosen, recovered.failed);
     // What was taken and not begun.
     recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
@@ -57,7 +63,6 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         let (worker, master) = (worker.clone(), master.clone());
         async move { worker.beats(&master).await }
     });
-    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
     let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone() };
     let keeper = maintained.abort_handle();
     let broke = tokio::select! {
