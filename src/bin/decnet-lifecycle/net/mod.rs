@@ -125,7 +125,11 @@ impl Server {
                 () = stopped(&mut stop) => break,
             };
             match next {
-                Ok((stream, from)) => drop(open.spawn(connection(house.clone(), stream, from.ip()))),
+                // Here, so that who came first has its place first.
+                Ok((stream, from)) => match house.place(from.ip()) {
+                    Some(place) => drop(open.spawn(connection(house.clone(), stream, place))),
+                    None => crowded(),
+                },
                 Err(error) => {
                     log::warn!(target: "decnet_lifecycle::http", error:% = error; "a connection was not taken");
                     sleep(PAUSE).await;
@@ -137,16 +141,28 @@ impl Server {
     }
 }
 
-async fn connection(house: House, stream: TcpStream, from: IpAddr) {
+impl House {
+    /// A place for who has just come, to shake hands or to ask at once.
+    fn place(&self, from: IpAddr) -> Option<Place> {
+        let from = Who::from(from);
+        match self.door {
+            Some(_) => self.handshakes.take(&from, HANDSHAKES_EACH),
+            None => self.places.take(&from, CONNECTIONS),
+        }
+    }
+}
+
+async fn connection(house: House, stream: TcpStream, place: Place) {
     let _ = stream.set_nodelay(true);
-    let from = Who::from(from);
-    let Some(door) = house.door.clone() else {
-        let Some(place) = house.places.take(&from, CONNECTIONS) else { return crowded() };
-        return drive(house, stream, None, place).await;
+    let Some(door) = house.door.clone() else { return drive(house, stream, None, place).await };
+    let shake = async {
+        // Who says something goes before who says nothing.
+        stream.readable().await?;
+        place.is_at_work(true);
+        door.tls.accept(stream).await
     };
-    let Some(place) = house.handshakes.take(&from, HANDSHAKES_EACH) else { return crowded() };
     let shaken = tokio::select! {
-        shaken = timeout(HANDSHAKE, door.tls.accept(stream)) => shaken,
+        shaken = timeout(HANDSHAKE, shake) => shaken,
         () = place.is_needed() => return,
     };
     drop(place);
