@@ -129,6 +129,8 @@ pub use lifecycle::{
     Transition, text,
 };
 pub use placement::{Clash, Home, Placement, Plan, Standing};
+#[cfg(all(unix, feature = "https"))]
+pub use private_file::{NotPrivate, Secrecy, check_private};
 /// The database of [`RedbStore`], for whoever shares a file with it.
 #[cfg(feature = "redb")]
 pub use redb;

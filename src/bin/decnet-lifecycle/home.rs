@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::process::ProcessEngine;
 use decnet_lifecycle::{
-    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder,
+    HostId, MasterName, OpenError, Progress, RedbReader, RedbStore, Runner, RunnerBuilder, Secrecy,
 };
 
 use crate::Complaint;
@@ -110,6 +110,19 @@ impl Home {
             Some(Self { dir: entry.path(), worker: Some(worker) })
         };
         entries.filter_map(of).collect()
+    }
+
+    /// Files that others must not read or change, and what of that.
+    pub fn private_files(&self) -> Vec<(PathBuf, Secrecy)> {
+        let lock = self.dir.join("hosts.json.lock");
+        vec![
+            (self.token_path(), Secrecy::Secret),
+            (self.place_path(), Secrecy::Secret),
+            (self.store_path(), Secrecy::Secret),
+            (self.pki_dir().join("ca.key"), Secrecy::Secret),
+            (lock, Secrecy::Secret),
+            (self.hosts_path(), Secrecy::Trusted),
+        ]
     }
 
     pub fn process_engine(&self) -> ProcessEngine {

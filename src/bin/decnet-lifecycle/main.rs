@@ -17,6 +17,7 @@ mod args;
 mod client;
 mod engines;
 mod examine;
+mod files;
 mod fleet_file;
 mod home;
 mod host_network;

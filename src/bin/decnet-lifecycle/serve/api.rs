@@ -61,7 +61,10 @@ async fn token(State(master): Shared, request: Request, next: Next) -> Response 
 async fn health(State(master): Shared) -> Answer {
     healthy(&master.store)?;
     master.runner.list(&Query::new().limit(1)).await?;
-    Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
+    Ok(match master.hosts.trouble() {
+        None => answer(StatusCode::OK, &json!({"status": "ok"})),
+        Some(why) => answer(StatusCode::OK, &json!({"status": "degraded", "detail": why})),
+    })
 }
 
 async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: HeaderMap, body: Given) -> Answer {

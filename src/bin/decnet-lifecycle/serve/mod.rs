@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::args;
 use crate::engines::Chosen;
+use crate::files;
 use crate::home::{Home, Make, Wait};
 use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
@@ -53,6 +54,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
             args.listen
         )));
     }
+    files::check(home)?;
     let store = home.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(home, &*store, args.local.engine, &args.local.compose).await?;
     let hosts = Arc::new(HostsFile::new(home.hosts_path()));

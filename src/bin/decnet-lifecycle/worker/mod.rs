@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::args;
 use crate::engines::Chosen;
+use crate::files;
 use crate::home::{Home, Make, Wait};
 use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
@@ -30,6 +31,8 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let listen = listen(home, &args)?;
     let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join(args.name.as_str()));
     let identity = Identity::load(&bundle)?;
+    files::check(home)?;
+    files::check(&own)?;
     let store = own.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(&own, &*store, args.local.engine, &args.local.compose).await?;
     let stop = stop_signal()?;
