@@ -375,8 +375,11 @@ impl Journal {
     }
 
     fn publish(&self, record: &Record) {
-        log::info!(
+        // Its end is what everybody wants to hear of.
+        let level = if record.is_open() { log::Level::Debug } else { log::Level::Info };
+        log::log!(
             target: "decnet_lifecycle::journal",
+            level,
             lifecycle_id:% = record.id,
             decky:% = record.decky,
             host:% = record.host.as_ref().map_or("-", |host| host.as_str()),

@@ -42,6 +42,9 @@ pub enum MasterError {
     /// No connection, or no answer.
     #[error("the master was not reached: {0}; is it running, and may this host reach it?")]
     Unreachable(String),
+    /// No TLS connection came about.
+    #[error("no TLS connection with the master: {0}; are both certificates of one CA?")]
+    Tls(String),
     /// It answered, and not well.
     #[error(
         "the master answered {status}: {reason}; does it know this host and its certificate (`hosts add`)?"

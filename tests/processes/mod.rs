@@ -98,18 +98,24 @@ pub struct Process {
 
 impl Process {
     pub fn start(data: &Data, args: &[&str]) -> Self {
-        let mut child = data
-            .command(&[&["--json"], args].concat())
-            .stdout(Stdio::piped())
-            .stderr(if std::env::var_os("SHOW").is_some() { Stdio::inherit() } else { Stdio::null() })
-            .spawn()
-            .unwrap();
+        let log = if std::env::var_os("SHOW").is_some() { Stdio::inherit() } else { Stdio::null() };
+        Self::spawn(data, args, log)
+    }
+
+    fn spawn(data: &Data, args: &[&str], log: Stdio) -> Self {
+        let mut child =
+            data.command(&[&["--json"], args].concat()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         let said = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{args:?} did not start: {line:?}"));
         Self { child, said }
+    }
+
+    /// One whose log goes to a file.
+    pub fn logging(data: &Data, args: &[&str], log: &Path) -> Self {
+        Self::spawn(data, args, Stdio::from(std::fs::File::create(log).unwrap()))
     }
 
     pub fn master(data: &Data, more: &[&str]) -> Self {

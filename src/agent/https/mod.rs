@@ -37,6 +37,7 @@ mod identity;
 mod tls;
 mod wire;
 
+pub use call::is_about_time;
 pub(crate) use call::{CallError, HttpsClient, Peer};
 pub use identity::{Identity, IdentityError};
 #[cfg(any(feature = "testkit", feature = "worker"))]

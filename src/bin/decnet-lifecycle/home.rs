@@ -211,7 +211,10 @@ impl Home {
         chosen: &Chosen,
         progress: Arc<dyn Progress>,
     ) -> Result<Runner, Complaint> {
-        Ok(self.runner_builder(store, chosen, progress).build()?)
+        let runner = self.runner_builder(store, chosen, progress).build()?;
+        let known = runner.clone();
+        crate::logger::hide(move || known.secrets());
+        Ok(runner)
     }
 
     /// The same, with more to be said of it.

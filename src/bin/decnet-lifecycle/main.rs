@@ -66,7 +66,8 @@ fn main() -> ExitCode {
         return end;
     }
     let args = Args::parse();
-    logger::install(args.verbose);
+    let is_server = matches!(args.command, Command::Serve(_) | Command::Worker(_));
+    logger::install(args.verbose, args.log, is_server);
     if matches!(
         args.command,
         Command::Deploy(_)

@@ -5,14 +5,15 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use decnet_lifecycle::https::is_about_time;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -47,6 +48,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADER: Duration = Duration::from_secs(5);
 /// For a client to take some bytes of an answer.
 const STALLED: Duration = Duration::from_secs(10);
+/// How often trouble with clocks is told.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How often it is looked whether a peer is still known.
 const KNOWN_EVERY: Duration = Duration::from_secs(1);
 /// For requests under way when the server stops.
@@ -176,10 +179,23 @@ async fn connection(house: House, stream: TcpStream, place: Place) {
             let Some(place) = house.places.take(&who, each) else { return crowded() };
             drive(house, stream, Some(PeerCertificate(shown)), place).await;
         }
-        Ok(Err(error)) => {
-            log::info!(target: "decnet_lifecycle::http", error:% = error; "a handshake failed");
-        }
+        Ok(Err(error)) => failed(&error),
         Err(_) => log::info!(target: "decnet_lifecycle::http", "a handshake took too long"),
+    }
+}
+
+/// A certificate that was refused for its dates is worth more than a line
+/// among others: it may be a clock, and then nobody is heard. Told once in a
+/// while, for strangers may cause it too.
+fn failed(error: &io::Error) {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if tls.is_some_and(is_about_time) && told.is_none_or(|at| at.elapsed() > TELL_AGAIN) {
+        *told = Some(Instant::now());
+        log::warn!(target: "decnet_lifecycle::http", error:% = error; "a handshake failed; is the clock right, here and there, and has the certificate not run out?");
+    } else {
+        log::info!(target: "decnet_lifecycle::http", error:% = error; "a handshake failed");
     }
 }
 

@@ -79,6 +79,8 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         builder = builder.swarm(Arc::new(agents), hosts.clone());
     }
     let runner = builder.build()?;
+    let known = runner.clone();
+    crate::logger::hide(move || known.secrets());
     let recovered = runner.recover().await?;
 
     let master = Arc::new(Master {

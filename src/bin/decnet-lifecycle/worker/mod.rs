@@ -45,6 +45,8 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         .deadlines(deadlines)
         .beat_every(args.beat_every)
         .build()?;
+    let known = worker.clone();
+    crate::logger::hide(move || known.runner().secrets());
     let recovered = worker.recover().await?;
     let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
