@@ -76,6 +76,9 @@ fn a_file_that_can_t_be_meant_is_told_and_kept() {
     );
     for (content, says) in [
         (shared, "each host has its own"),
+        ("\u{feff}{\"hosts\": []}".to_owned(), "byte order mark"),
+        ("{\0\"\0h\0".to_owned(), "UTF-16"),
+        (r#"{"hosts": [], "hosts": []}"#.to_owned(), "stands twice"),
         (String::new(), "EOF"),
         ("[]".to_owned(), "hosts"),
         (entry(""), "no pin"),

@@ -338,6 +338,7 @@ fn parse(path: &Path, file: File) -> Result<BTreeMap<HostId, Host>, HostsFileErr
     if bytes.len() as u64 > MAX_BYTES {
         return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
     }
+    crate::fleet::json::check(&bytes).map_err(|error| wrong(error.to_string()))?;
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut hosts = BTreeMap::new();
     for kept in kept.hosts {

@@ -16,7 +16,9 @@ use decnet_lifecycle::{
 };
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, to_the_end, wrong_method};
+use crate::answer::{
+    Answer, Given, Trouble, answer, given, not_found, read, start, to_the_end, wrong_method,
+};
 use crate::operate::{forgotten, unnamed};
 use crate::output::{detailed, timed};
 use crate::placed::{decky_value, plan_value};
@@ -68,7 +70,9 @@ async fn health(State(master): Shared) -> Answer {
 }
 
 async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: HeaderMap, body: Given) -> Answer {
-    let fleet = FleetConfig::from_json(&given(body)?).map_err(|error| unprocessable(&error))?;
+    let fleet =
+        read(given(body)?, |body| FleetConfig::from_json(body).map_err(|error| unprocessable(&error)))
+            .await?;
     let query = query.as_deref();
     let mode = match fleet.mode {
         Mode::Swarm => "swarm",

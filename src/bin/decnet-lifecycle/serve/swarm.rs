@@ -9,10 +9,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use decnet_lifecycle::{Beat, HostDirectory as _};
+use decnet_lifecycle::{Beat, BeatError, HostDirectory as _};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, to_the_end, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, read, to_the_end, wrong_method};
 use crate::net::PeerCertificate;
 
 use super::Master;
@@ -60,10 +60,11 @@ async fn counted(
 
 async fn heartbeat(master: &Master, peer: Option<PeerCertificate>, body: Given) -> Answer {
     let body = given(body)?;
-    let beat = Beat::from_json(&body).map_err(|error| Trouble {
+    let wrong = |error: BeatError| Trouble {
         status: StatusCode::UNPROCESSABLE_ENTITY,
         detail: json!([{"type": "value_error", "loc": ["body"], "msg": error.to_string()}]),
-    })?;
+    };
+    let beat = read(body, move |body| Beat::from_json(body).map_err(wrong)).await?;
     let unavailable =
         |error: &dyn std::fmt::Display| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     let host = master.hosts.find(&beat.host).await.map_err(|error| unavailable(&error))?;

@@ -12,7 +12,7 @@ use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch
 use decnet_lifecycle::{DeckyName, Failure, Host, LifecycleId, RedbStore, Status};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, read, start, wrong_method};
 use crate::net::PeerCertificate;
 use crate::store_watch::healthy;
 
@@ -58,7 +58,7 @@ async fn status(State(agent): State<Agent>) -> Response {
 }
 
 async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
-    let dispatch = DeployDispatch::from_json(&given(body)?).map_err(wrong_body)?;
+    let dispatch = read(given(body)?, |body| DeployDispatch::from_json(body).map_err(wrong_body)).await?;
     let (dry_run, all) = (dispatch.dry_run, dispatch.config.names().cloned().collect());
     let (taken, _) = start(async move { agent.worker.deploy(dispatch).await }).await?;
     let deckies: Vec<DeckyName> = match dry_run {
