@@ -34,7 +34,9 @@ pub(crate) async fn take(master: &Master, host: &HostId, beat: &Beat) -> Result<
     });
     let verdicts = verdicts.collect();
     let (now, grace) = (master.time.clock.monotonic(), master.time.deadlines.unknown);
-    let lost = master.swarm.heard.says(host, &beat.known_rows, &beat.status.runtime, now, grace);
+    master.discretion.load(master.journal.store()).await?;
+    let runtime = master.discretion.of_runtime(&beat.status.runtime);
+    let lost = master.swarm.heard.says(host, &beat.known_rows, &runtime, now, grace);
     fail_lost(master, host, &lost).await?;
     Ok(BeatAnswer { verdicts, cancel: master.swarm.heard.to_stop(host) })
 }

@@ -8,6 +8,7 @@ use event_listener::{Event as Signal, EventListener};
 
 use crate::bus::{Bus, Event};
 use crate::decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step};
+use crate::discretion::Discretion;
 use crate::lifecycle::{
     AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State,
     Timestamp, Transition,
@@ -34,6 +35,8 @@ struct Shared {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     observer: Option<Arc<dyn Observer>>,
+    /// Sees to it that no secret stands in what is kept.
+    discretion: Option<Arc<Discretion>>,
     committed: Signal,
     waiting: Waiting,
     steps: AtomicU64,
@@ -97,6 +100,15 @@ impl<S: State> CommitError<S> {
         }
     }
 
+    /// Whether the store takes nothing any more.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(
+            self,
+            Self::NotCommitted { error: StoreError::Closed { .. }, .. }
+                | Self::Unknown { error: StoreError::Closed { .. }, .. }
+        )
+    }
+
     /// Somebody else ended the row first, which is as good.
     pub(crate) fn say(&self) {
         log::debug!(target: "decnet_lifecycle::strategy", error:% = self; "a row had ended already");
@@ -117,19 +129,21 @@ impl Journal {
     /// A journal over a store and a bus.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Self {
-        Self::observed(store, bus, None)
+        Self::observed(store, bus, None, None)
     }
 
     pub(crate) fn observed(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
         observer: Option<Arc<dyn Observer>>,
+        discretion: Option<Arc<Discretion>>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
                 bus,
                 observer,
+                discretion,
                 committed: Signal::new(),
                 waiting: Waiting::default(),
                 steps: AtomicU64::new(0),
@@ -333,7 +347,15 @@ impl Journal {
         let changes = batch.changes.len();
         let notes: Vec<bool> =
             batch.changes.iter().map(|change| matches!(change, Change::Annotate(_))).collect();
-        let result = self.shared.store.commit(batch).await.and_then(|outcomes| {
+        let batch = match &self.shared.discretion {
+            Some(discretion) => discretion.of_batch(batch, self.store()).await,
+            None => Ok(batch),
+        };
+        let committed = match batch {
+            Ok(batch) => self.shared.store.commit(batch).await,
+            Err(error) => Err(error),
+        };
+        let result = committed.and_then(|outcomes| {
             // A known key is answered by the rows that it made.
             let repeated = outcomes.iter().any(|outcome| {
                 matches!(outcome, Outcome::Repeated(_) | Outcome::Refused(Refusal::KeyTaken(_)))
@@ -389,8 +411,11 @@ impl Journal {
     }
 
     fn publish(&self, record: &Record) {
-        log::info!(
+        // Its end is what everybody wants to hear of.
+        let level = if record.is_open() { log::Level::Debug } else { log::Level::Info };
+        log::log!(
             target: "decnet_lifecycle::journal",
+            level,
             lifecycle_id:% = record.id,
             decky:% = record.decky,
             host:% = record.host.as_ref().map_or("-", |host| host.as_str()),

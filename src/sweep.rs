@@ -34,11 +34,17 @@ pub struct Swept {
 /// dropped, running rows of hosts that fell silent. Costs as much as there
 /// is due.
 pub(crate) async fn sweep(master: &Master) -> Result<Swept, StoreError> {
+    sweep_at(master, master.time.clock.monotonic()).await
+}
+
+/// A sweep that judges silence by this time, at which nobody had been kept from
+/// being heard.
+pub(crate) async fn sweep_at(master: &Master, now: Duration) -> Result<Swept, StoreError> {
     stop_what_was_asked(master).await?;
     let mut swept = past_deadline(master).await?;
     of_the_future(master, &mut swept).await?;
     dropped(master, &mut swept).await?;
-    silent(master, &mut swept).await?;
+    silent(master, now, &mut swept).await?;
     if swept.failed + swept.left > 0 {
         log::warn!(
             target: "decnet_lifecycle::sweep", failed = swept.failed, left = swept.left; "swept open rows"
@@ -119,7 +125,11 @@ async fn past_deadline(master: &Master) -> Result<Swept, StoreError> {
         };
         Failure::new(FailureKind::Deadline, &text)
     };
-    fail_all(master, &Query::new().due_by(due), |_| true, why).await
+    // Its worker may have told long ago how it ended.
+    let unheard =
+        |row: &Record| row.host.as_ref().is_some_and(|host| master.swarm.heard.is_owed_a_word(host));
+    let wanted = |row: &Record| row.status() == Status::Pending || !unheard(row);
+    fail_all(master, &Query::new().due_by(due), wanted, why).await
 }
 
 /// Fails rows whose future was dropped before its end, unless a worker has
@@ -155,8 +165,7 @@ async fn dropped(master: &Master, swept: &mut Swept) -> Result<(), StoreError> {
 }
 
 /// Fails the running rows of hosts that have been silent for too long.
-async fn silent(master: &Master, swept: &mut Swept) -> Result<(), StoreError> {
-    let now = master.time.clock.monotonic();
+async fn silent(master: &Master, now: Duration, swept: &mut Swept) -> Result<(), StoreError> {
     let Some(before) = now.checked_sub(master.time.deadlines.silence) else {
         return Ok(());
     };
@@ -221,6 +230,7 @@ pub(crate) async fn recover(master: &Master, owner: &Owner) -> Result<Left, Stor
     // A clock that is behind what rows say has stepped back while no master ran.
     look_ahead(master).await?;
     let placements = readable(master).await?;
+    master.discretion.learn_placed(placements.iter());
     let mut pending = Vec::new();
     let mine = |row: &Record| {
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {

@@ -362,3 +362,23 @@ fn names_that_no_image_may_have_get_an_image_that_may() {
     let told = engine().compose(&fleet(|decky| decky["name"] = json!("a"))).unwrap_err().to_string();
     assert!(told.contains("Docker takes no names of one letter; rename the decky"), "{told}");
 }
+
+#[test]
+fn what_a_catalogue_file_is_that_it_should_not_be_is_named() {
+    let own = r#"{"services": {"gopher": {"image": "x"}}}"#;
+    let wide = |bytes: &[u8], mark: &[u8]| -> Vec<u8> {
+        mark.iter().copied().chain(bytes.iter().flat_map(|byte| [*byte, 0])).collect()
+    };
+    let twice =
+        own.replace(r#""gopher": {"image": "x"}"#, r#""gopher": {"image": "x"}, "gopher": {"image": "y"}"#);
+    for (bytes, says) in [
+        ([b"\xef\xbb\xbf".as_slice(), own.as_bytes()].concat(), "byte order mark"),
+        (wide(own.as_bytes(), b"\xff\xfe"), "UTF-16"),
+        (wide(own.as_bytes(), b""), "UTF-16 without"),
+        (twice.into_bytes(), "the key \"gopher\" stands twice"),
+    ] {
+        let told = Catalogue::builtin().with_json(&bytes).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+    }
+    assert!(Catalogue::builtin().with_json(own.as_bytes()).is_ok());
+}

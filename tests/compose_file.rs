@@ -227,4 +227,8 @@ fn what_the_compose_format_and_docker_cannot_hold_is_refused_with_the_fleet() {
         let problems = refused(&engine(entry.clone()), &own);
         assert!(problems.contains(told) && problems.contains("mend the entry own"), "{entry}: {problems}");
     }
+    let bases = json!({"bases": {"linux": {"build": "../../etc", "command": ["x"]}}}).to_string();
+    let catalogue = Catalogue::builtin().with_json(bases.as_bytes()).unwrap();
+    let problems = refused(&ComposeEngine::new("/nowhere").catalogue(catalogue), &with(|_| {}));
+    assert!(problems.contains("would leave the templates") && problems.contains("`bases`"), "{problems}");
 }

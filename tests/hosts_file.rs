@@ -28,10 +28,10 @@ fn what_is_added_is_found_by_others_and_private() {
     let (_dir, path) = place();
     let (ours, theirs) = (HostsFile::new(&path), HostsFile::new(&path));
     assert!(ours.list().unwrap().is_empty());
-    let (old, new) = (Fingerprint::of(b"old"), Fingerprint::of(b"new"));
+    let (own, old, new) = (Fingerprint::of(b"own"), Fingerprint::of(b"old"), Fingerprint::of(b"new"));
     let all = [
         host("a", Pinned::CaOnly),
-        host("b", Pinned::Certificate(old)),
+        host("b", Pinned::Certificate(own)),
         host("c", Pinned::Rotating { current: old, next: new }),
     ];
     for one in &all {
@@ -75,7 +75,14 @@ fn a_file_that_can_t_be_meant_is_told_and_kept() {
     let print = Fingerprint::of(b"one");
     let entry = |rest: &str| format!(r#"{{"hosts": [{{"id": "a", "address": "w1:8765"{rest}}}]}}"#);
     let twice = r#"{"hosts": [{"id": "a", "address": "w1:1", "ca_only": true}, {"id": "a", "address": "w1:1", "ca_only": true}]}"#;
+    let shared = format!(
+        r#"{{"hosts": [{{"id": "a", "address": "w1:1", "pins": ["{print}"]}}, {{"id": "b", "address": "w2:1", "pins": ["{print}"]}}]}}"#
+    );
     for (content, says) in [
+        (shared, "each host has its own"),
+        ("\u{feff}{\"hosts\": []}".to_owned(), "byte order mark"),
+        ("{\0\"\0h\0".to_owned(), "UTF-16"),
+        (r#"{"hosts": [], "hosts": []}"#.to_owned(), "stands twice"),
         (String::new(), "EOF"),
         ("[]".to_owned(), "hosts"),
         (entry(""), "no pin"),
@@ -116,4 +123,48 @@ fn those_who_change_it_at_once_lose_nothing() {
         }
     });
     assert_eq!(HostsFile::new(&path).list().unwrap().len(), 80);
+}
+
+#[test]
+fn a_pin_is_one_host_s_alone() {
+    let (_dir, path) = place();
+    let hosts = HostsFile::new(&path);
+    let [one, two, three] = [b"one".as_slice(), b"two", b"three"].map(Fingerprint::of);
+    hosts.add(host("a", Pinned::Certificate(one))).unwrap();
+    let shared = |error| matches!(error, HostsFileError::Shared { .. });
+    assert!(shared(hosts.add(host("b", Pinned::Certificate(one))).unwrap_err()));
+    hosts.add(host("b", Pinned::Certificate(two))).unwrap();
+    let b = HostId::parse("b").unwrap();
+    assert!(shared(hosts.rotate(&b, one).unwrap_err()));
+    hosts.rotate(&b, three).unwrap();
+    assert!(shared(hosts.add(host("c", Pinned::Certificate(three))).unwrap_err()));
+    assert_eq!(hosts.list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_file_that_is_broken_by_hand_leaves_what_was_read_before_in_force() {
+    let (_dir, path) = place();
+    let hosts = HostsFile::new(&path);
+    let print = Fingerprint::of(b"one");
+    let a = host("a", Pinned::Certificate(print));
+    hosts.add(a.clone()).unwrap();
+    assert_eq!((block_on(hosts.find(&a.id)).unwrap(), hosts.trouble()), (Some(a.clone()), None));
+    let good = fs::read(&path).unwrap();
+    for broken in ["{", "[]", r#"{"hosts": [{"id": "a", "address": "w1:1"}]}"#] {
+        fs::write(&path, broken).unwrap();
+        assert_eq!(block_on(hosts.find(&a.id)).unwrap(), Some(a.clone()));
+        assert!(hosts.trouble().is_some_and(|why| why.contains("hosts.json")));
+        // It is not overwritten by what was read before.
+        assert!(hosts.add(host("b", Pinned::CaOnly)).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), broken);
+        // Who has read nothing yet has nothing to go by.
+        assert!(HostsFile::new(&path).list().is_err());
+    }
+    fs::write(&path, &good).unwrap();
+    assert_eq!((hosts.list().unwrap(), hosts.trouble()), (vec![a.clone()], None));
+    let mut lock = path.clone().into_os_string();
+    lock.push(".lock");
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    hosts.remove(&a.id).unwrap();
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
 }

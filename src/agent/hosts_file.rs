@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -23,7 +23,9 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Hosts in a file: `{"hosts": [{"id", "address", "pins" | "ca_only": true}]}`.
 ///
 /// The file is read again when it has changed, and replaced as a whole, 0600;
-/// those who change it at the same time wait for each other.
+/// those who change it at the same time wait for each other. One that is broken
+/// by hand while somebody reads it leaves what was read before in force, and the
+/// log says so ([`trouble`](Self::trouble)).
 ///
 /// ```
 /// use decnet_lifecycle::{HostId, agent::{Fingerprint, Host, HostDirectory, HostsFile, Pin}};
@@ -41,7 +43,15 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct HostsFile {
     path: PathBuf,
-    read: Mutex<Option<Reading>>,
+    read: Mutex<Read>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    /// The last reading that made sense.
+    good: Option<Reading>,
+    /// What the file was when it made none, and why.
+    broken: Option<(Stamp, String)>,
 }
 
 /// The file could not be read or changed. Nothing was changed.
@@ -88,6 +98,14 @@ pub enum HostsFileError {
         /// Those that there are.
         known: String,
     },
+    /// Two hosts would have one pin: each could speak for the other.
+    #[error("host {id} may not have the certificate of host {other}: each host has its own")]
+    Shared {
+        /// The host.
+        id: HostId,
+        /// Which host has it.
+        other: HostId,
+    },
     /// The host has no pin that could be changed.
     #[error("host {id} {what}")]
     Pin {
@@ -131,7 +149,7 @@ struct KeptHost {
 impl HostsFile {
     /// The file here; one that isn't there has no hosts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), read: Mutex::new(None) }
+        Self { path: path.into(), read: Mutex::default() }
     }
 
     /// All hosts, by id.
@@ -221,34 +239,83 @@ impl HostsFile {
         options.create(true).truncate(false).write(true).mode(0o600);
         let lock = options.open(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
-        let mut hosts = (*self.load()?).clone();
+        lock.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let mut hosts = (*self.read(Broken::Refused)?).clone();
         let changed = change(&mut hosts)?;
+        apart(&hosts)?;
         let kept = Kept { hosts: hosts.into_values().map(KeptHost::from).collect() };
         let text = serde_json::to_string_pretty(&kept).map_err(|error| io(error.into()))?;
         replace(&self.path, format!("{text}\n").as_bytes()).map_err(io)?;
         Ok(changed)
     }
 
-    fn load(&self) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
+    /// What is wrong with the file while an earlier reading of it is in force;
+    /// none if all is well.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let _ = self.load();
+        self.lock().broken.as_ref().map(|(_, why)| why.clone())
+    }
+
+    pub(super) fn load(&self) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
+        self.read(Broken::LastGood)
+    }
+
+    fn read(&self, broken: Broken) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
+        let mut read = self.lock();
+        let io = |error| HostsFileError::Io { path: self.path.clone(), error };
+        let opened = File::open(&self.path).and_then(|file| Ok((Stamp::of(&file.metadata()?), file)));
+        let (stamp, file) = match opened {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                *read = None;
+                *read = Read::default();
                 return Ok(Arc::default());
             }
-            Err(error) => return Err(HostsFileError::Io { path: self.path.clone(), error }),
+            Err(error) => return read.or_last_good(io(error), None, broken),
         };
-        let found = file.metadata().map_err(|error| HostsFileError::Io { path: self.path.clone(), error })?;
-        let stamp = Stamp::of(&found);
-        match &*read {
-            Some(reading) if reading.stamp == stamp => Ok(Arc::clone(&reading.hosts)),
-            _ => {
-                let hosts = Arc::new(parse(&self.path, file)?);
-                *read = Some(Reading { stamp, hosts: Arc::clone(&hosts) });
+        if let Some(good) = read.good.as_ref().filter(|good| good.stamp == stamp) {
+            let hosts = Arc::clone(&good.hosts);
+            read.broken = None;
+            return Ok(hosts);
+        }
+        match parse(&self.path, file) {
+            Ok(hosts) => {
+                let hosts = Arc::new(hosts);
+                *read = Read { good: Some(Reading { stamp, hosts: Arc::clone(&hosts) }), broken: None };
                 Ok(hosts)
             }
+            Err(error) => read.or_last_good(error, Some(stamp), broken),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do with a file that makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Refused,
+    LastGood,
+}
+
+impl Read {
+    /// The last reading that made sense, if one did and it will do.
+    fn or_last_good(
+        &mut self,
+        error: HostsFileError,
+        stamp: Option<Stamp>,
+        broken: Broken,
+    ) -> Result<Arc<BTreeMap<HostId, Host>>, HostsFileError> {
+        let Some(good) = self.good.as_ref().filter(|_| broken == Broken::LastGood) else { return Err(error) };
+        let stamp = stamp.unwrap_or_else(Stamp::none);
+        // Once for each time that it was changed.
+        if self.broken.as_ref().is_none_or(|(known, _)| *known != stamp) {
+            log::error!(target: "decnet_lifecycle::agent", error:% = error; "the hosts file makes no sense; what was read before stays in force");
+            self.broken = Some((stamp, error.to_string()));
+        }
+        Ok(Arc::clone(&good.hosts))
     }
 }
 
@@ -270,6 +337,7 @@ fn parse(path: &Path, file: File) -> Result<BTreeMap<HostId, Host>, HostsFileErr
     if bytes.len() as u64 > MAX_BYTES {
         return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
     }
+    crate::fleet::json::check(&bytes).map_err(|error| wrong(error.to_string()))?;
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut hosts = BTreeMap::new();
     for kept in kept.hosts {
@@ -280,7 +348,26 @@ fn parse(path: &Path, file: File) -> Result<BTreeMap<HostId, Host>, HostsFileErr
             return Err(wrong(format!("host {id} is in it twice")));
         }
     }
+    apart(&hosts).map_err(|error| wrong(error.to_string()))?;
     Ok(hosts)
+}
+
+/// No two hosts have one pin.
+fn apart(hosts: &BTreeMap<HostId, Host>) -> Result<(), HostsFileError> {
+    let mut owners: BTreeMap<Fingerprint, &HostId> = BTreeMap::new();
+    for host in hosts.values() {
+        let pins = match host.pin {
+            Pin::CaOnly => [None, None],
+            Pin::Certificate(only) => [Some(only), None],
+            Pin::Rotating { current, next } => [Some(current), Some(next)],
+        };
+        for pin in pins.into_iter().flatten() {
+            if let Some(other) = owners.insert(pin, &host.id).filter(|other| **other != host.id) {
+                return Err(HostsFileError::Shared { id: host.id.clone(), other: other.clone() });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check(host: &Host) -> Result<(), HostsFileError> {
@@ -295,6 +382,11 @@ fn unknown(id: &HostId, hosts: &BTreeMap<HostId, Host>) -> HostsFileError {
 }
 
 impl Stamp {
+    /// Of a file that can't be looked at.
+    const fn none() -> Self {
+        Self { modified: None, len: 0, inode: 0 }
+    }
+
     fn of(found: &fs::Metadata) -> Self {
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(found);

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
 use crate::lifecycle::text::without_secrets;
-use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId};
+use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId, Secrets};
 
 mod cancel;
 #[cfg(feature = "compose")]
@@ -55,6 +55,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
         let _ = fleet;
         Ok(())
+    }
+
+    /// What this engine knows that nobody may see: of its own settings, and of
+    /// this fleet's. It is kept from rows, events, notes and the log, beside
+    /// what the fleet's own settings call secret ([`Secrets::of`]).
+    fn secrets(&self, fleet: &FleetConfig) -> Secrets {
+        let _ = fleet;
+        Secrets::default()
     }
 
     /// What really runs of this fleet; a worker tells it in its beats. It may

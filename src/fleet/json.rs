@@ -36,6 +36,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, FleetError> {
     })
 }
 
+/// Whether bytes are JSON that can be meant, for files that are read into
+/// another form: says what they are if not. Of other mistakes in the syntax the
+/// reader of that form says more.
+///
+/// # Errors
+/// [`FleetError`] names the encoding, the key that stands twice, or the depth.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), FleetError> {
+    match read(bytes) {
+        Ok(_) | Err(FleetError::Syntax { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the bytes are, where they are no plain UTF-8.
 fn encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {

@@ -13,7 +13,7 @@ mod archetype;
 mod distro;
 mod error;
 mod ini;
-mod json;
+pub(crate) mod json;
 mod parse;
 mod runtime;
 mod salvage;

@@ -123,6 +123,11 @@ impl Secrets {
         self.0.values.is_empty()
     }
 
+    /// Whether those are among these.
+    pub(crate) fn covers(&self, others: &Self) -> bool {
+        others.0.values.iter().all(|value| self.0.values.binary_search(value).is_ok())
+    }
+
     /// Both these and those.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {

@@ -27,6 +27,8 @@ struct Worker {
     /// Whether it was heard at all; else `last` is when this master began to
     /// wait for it.
     was_heard: bool,
+    /// Whether this master was paused, and has not heard it since.
+    is_owed_a_word: bool,
     /// Whether it names rows in its beats, and so takes each row once.
     names_rows: bool,
     runtime: BTreeMap<DeckyName, DeckyRuntime>,
@@ -50,6 +52,7 @@ impl Heard {
         let worker = hosts.entry(host.clone()).or_default();
         worker.last = Some(at);
         worker.was_heard = true;
+        worker.is_owed_a_word = false;
     }
 
     /// From now on the host has the whole of [`Deadlines::silence`] to be heard
@@ -65,16 +68,27 @@ impl Heard {
         self.lock().get(host).filter(|worker| worker.was_heard)?.last
     }
 
-    /// Every host has the whole of [`Deadlines::silence`] anew: this master was
-    /// paused, and could not have heard anybody.
+    /// Every host has the whole of [`Deadlines::silence`] anew, and the whole
+    /// time to name its rows: this master was paused, and could not have heard
+    /// anybody.
     ///
     /// [`Deadlines::silence`]: crate::runner::Deadlines::silence
     pub(crate) fn fresh_grace(&self, at: Duration) {
         for worker in self.lock().values_mut() {
             if let Some(last) = &mut worker.last {
                 *last = at;
+                worker.is_owed_a_word = true;
+            }
+            for missing in worker.handed.values_mut().filter_map(|row| row.missing_since.as_mut()) {
+                *missing = at;
             }
         }
+    }
+
+    /// Whether the host may have said something that a paused master has not
+    /// heard yet; its silence ends that.
+    pub(crate) fn is_owed_a_word(&self, host: &HostId) -> bool {
+        self.lock().get(host).is_some_and(|worker| worker.is_owed_a_word && worker.last.is_some())
     }
 
     /// The host named a row, or says which rows it knows.

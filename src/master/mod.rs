@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::bus::Bus;
+use crate::discretion::{Discreet, Discretion};
 use crate::journal::{Journal, Observer};
 use crate::lifecycle::{Failure, FailureKind, MasterName, Record};
 use crate::placement::{Home, Placement};
@@ -40,6 +41,7 @@ pub(crate) struct Master {
     pub(crate) active: Arc<Active>,
     pub(crate) local: Local,
     pub(crate) swarm: Swarm,
+    pub(crate) discretion: Arc<Discretion>,
 }
 
 impl Master {
@@ -47,13 +49,15 @@ impl Master {
         name: MasterName,
         (store, bus): (Arc<dyn Store>, Arc<dyn Bus>),
         time: Time,
-        local: Local,
+        mut local: Local,
         swarm: Swarm,
     ) -> Self {
         let active = Arc::<Active>::default();
         let told = Told { active: Arc::clone(&active), heard: Arc::clone(&swarm.heard) };
-        let journal = Journal::observed(store, bus, Some(Arc::new(told)));
-        Self { name, journal, time, active, local, swarm }
+        let discretion = Arc::new(Discretion::new(Arc::clone(&local.engine)));
+        local.progress = Arc::new(Discreet::new(local.progress, Arc::clone(&discretion)));
+        let journal = Journal::observed(store, bus, Some(Arc::new(told)), Some(Arc::clone(&discretion)));
+        Self { name, journal, time, active, local, swarm, discretion }
     }
 
     /// This master, as the home of its own deckies.

@@ -213,7 +213,10 @@ impl Runner {
         // From here on a dropped future leaves its rows to the sweep.
         let guard = master.active.drive(inserts.iter().map(|insert| insert.record.id));
         match master.journal.insert(inserts, claim).await {
-            Ok(Inserted::New { rows, superseded }) => Ok(self.accepted(rows, superseded, Job::Do, guard)),
+            Ok(Inserted::New { rows, superseded }) => {
+                tell(&rows, &superseded);
+                Ok(self.accepted(rows, superseded, Job::Do, guard))
+            }
             Ok(Inserted::Repeated(ids)) => {
                 guard.finish();
                 self.known(&ids).await
@@ -286,6 +289,25 @@ impl Runner {
         };
         Insert { record, overlap: terms.overlap, aim: wanted.aim }
     }
+}
+
+/// One line for each request.
+pub(super) fn tell(rows: &[Lifecycle<Pending>], superseded: &[LifecycleId]) {
+    let Some(first) = rows.iter().min_by_key(|row| row.id()) else { return };
+    let operation = if rows.iter().any(|row| row.operation() == Operation::Deploy) {
+        Operation::Deploy
+    } else {
+        first.operation()
+    };
+    log::info!(
+        target: "decnet_lifecycle::runner",
+        operation:% = operation,
+        rows = rows.len(),
+        first:% = first.id(),
+        decky:% = first.decky(),
+        superseded = superseded.len();
+        "accepted"
+    );
 }
 
 impl Wanted {

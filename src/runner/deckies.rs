@@ -210,6 +210,7 @@ impl Runner {
         match self.shared.master.local.engine.runtime(&fleet).await {
             Ok(runtime) => Some(runtime),
             Err(failure) => {
+                let failure = failure.hiding(&self.secrets());
                 log::warn!(target: "decnet_lifecycle::runner", error:% = failure; "what runs can't be seen");
                 None
             }
@@ -229,6 +230,7 @@ impl Runner {
                 all.extend(found.into_keys().map(|decky| (decky, own.clone())));
             }
             Err(failure) => {
+                let failure = failure.hiding(&self.secrets());
                 log::warn!(target: "decnet_lifecycle::runner", error:% = failure; "what runs can't be seen");
             }
         }

@@ -178,7 +178,9 @@ impl Runner {
             let insert: Insert = self.insert_of(wanted, now, terms);
             Change::Insert(Box::new(insert))
         });
-        Ok(Prepared { batch: Batch::all_or_none(inserts.collect()).with_key(claim) })
+        let batch = Batch::all_or_none(inserts.collect()).with_key(claim);
+        self.shared.master.discretion.learn(&batch);
+        Ok(Prepared { batch })
     }
 
     /// Reads enlisted rows back and gives their work, as an accept does. Rows

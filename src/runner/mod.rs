@@ -8,7 +8,7 @@ use futures_lite::FutureExt;
 use crate::beat::{Beat, BeatAnswer, Delta, Verdict};
 use crate::heartbeat;
 use crate::journal::Journal;
-use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision};
+use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision, Secrets};
 use crate::master::Master;
 use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
 use crate::strategy::Strategies;
@@ -146,16 +146,19 @@ impl Runner {
     pub async fn maintain(&self) {
         let master = &self.shared.master;
         let every = self.shared.maintenance.sweep_every;
+        // Also a pause in the middle of a sweep or a prune is seen: by the next
+        // look.
+        let mut looked = master.time.clock.monotonic();
         loop {
-            let began = master.time.clock.monotonic();
             master.time.clock.sleep(every).await;
             let now = master.time.clock.monotonic();
+            let since = now.saturating_sub(std::mem::replace(&mut looked, now));
             // A master that was paused could not hear anybody.
-            if now.saturating_sub(began) > every.saturating_mul(2) {
-                log::warn!(target: "decnet_lifecycle::sweep", seconds = now.saturating_sub(began).as_secs(); "this master was paused; every host has its whole silence anew");
+            if since > every.saturating_mul(2) {
+                log::warn!(target: "decnet_lifecycle::sweep", seconds = since.as_secs(); "this master was paused; every host has its whole silence anew");
                 master.swarm.heard.fresh_grace(now);
             }
-            if let Err(error) = self.sweep().await {
+            if let Err(error) = sweep::sweep_at(master, now).await {
                 log::error!(target: "decnet_lifecycle::sweep", error:% = error; "a sweep failed");
             }
             let Some(keep) = self.shared.maintenance.keep_closed else {
@@ -268,6 +271,32 @@ impl Runner {
     pub fn silent_for(&self, host: &HostId) -> Option<Duration> {
         let master = &self.shared.master;
         master.swarm.heard.last(host).map(|at| master.time.clock.monotonic().saturating_sub(at))
+    }
+
+    /// What this master knows to be secret: of every decky that is placed or
+    /// was asked for, and of its engine. It stands in no row, event, note or log
+    /// record of the master's; pass through [`Secrets::hide`] whatever else is
+    /// told of its work.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use decnet_lifecycle::{DeployRequest, FleetConfig, Runner, store::MemoryStore};
+    /// # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(MyEngine::new())).build()?;
+    /// let fleet = br#"{"mode": "unihost", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
+    ///   "deckies": [{"name": "decky-01", "ip": "192.0.2.10", "services": ["ssh"], "distro": "debian",
+    ///                "base_image": "debian:12", "hostname": "srv-1",
+    ///                "service_config": {"ssh": {"root_password": "toor-2026"}}}]}"#;
+    /// runner.accept_deploy(DeployRequest::new(FleetConfig::from_json(fleet)?)).await?;
+    /// assert_eq!(runner.secrets().hide("chpasswd: toor-2026"), "chpasswd: [scrubbed]");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        self.shared.master.discretion.secrets()
     }
 
     /// The newest revision of the store: [`Runner::watch`] from here sees what

@@ -8,7 +8,7 @@ use crate::lifecycle::{DeckyName, LifecycleId, Operation};
 use crate::placement::Aim;
 use crate::strategy::Job;
 
-use super::accept::{Wanted, not_accepted};
+use super::accept::{Wanted, not_accepted, tell};
 use super::request::Terms;
 use super::{AcceptError, Accepted, Runner};
 
@@ -55,6 +55,7 @@ impl Runner {
         let guard = master.active.drive(inserts.iter().map(|insert| insert.record.id));
         match master.journal.insert(inserts, None).await {
             Ok(Inserted::New { rows, superseded }) => {
+                tell(&rows, &superseded);
                 let accepted = self.accepted(rows, superseded, taking.job, guard);
                 Ok(Accepted { ids, ..accepted })
             }

@@ -10,6 +10,7 @@ use crate::placement::Placement;
 
 mod error;
 mod feed;
+mod health;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -19,6 +20,7 @@ pub(crate) mod redb;
 
 pub use error::StoreError;
 pub use feed::{Entry, Feed};
+pub use health::StoreHealth;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresSettings, PostgresStore};
@@ -41,7 +43,7 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// # use std::collections::{BTreeMap, BTreeSet};
 /// # use std::sync::{Arc, Mutex};
 /// # use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
-/// # use decnet_lifecycle::*;
+/// # use decnet_lifecycle::{*, runner::Seen};
 /// #[derive(Debug, Default)]
 /// struct Maps {
 ///     rows: BTreeMap<LifecycleId, Record>,
@@ -192,6 +194,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if they can't be read.
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError>;
+
+    /// Whether it can be written, as far as it knows without trying; for
+    /// health checks, and for a program that is not to go on without it. Must
+    /// be cheap. A store that can't tell is well.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::Good
+    }
 
     /// Removes closed rows and feed entries that the policy no longer wants,
     /// at most as many as it allows in one go. Open rows stay, always, and so

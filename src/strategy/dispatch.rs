@@ -134,6 +134,7 @@ impl Context {
             }
             Ok(Called::Unsaid) => Answer::Taken,
             Err(failure) => {
+                let failure = failure.hiding(&master.discretion.secrets());
                 log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
                 Answer::Failed(failure)
             }
@@ -148,6 +149,11 @@ impl Context {
         let result = match dispatched.0 {
             Answer::Taken => {
                 self.settled(rows.values().map(Lifecycle::id));
+                if !rows.is_empty() {
+                    // Its silence counts from now on, also if it was given up
+                    // meanwhile.
+                    self.master.swarm.heard.expect(&host, self.master.time.clock.monotonic());
+                }
                 for row in rows.into_values() {
                     self.master.swarm.heard.hand_over(&host, row.id());
                     row.hand_over();

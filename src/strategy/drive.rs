@@ -53,6 +53,7 @@ impl Drive {
         };
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
             let failure = Failure::new(FailureKind::Panic, &panic_text(&*panic));
+            let failure = failure.hiding(&master.discretion.secrets());
             log::error!(target: "decnet_lifecycle::strategy", error:% = failure; "a strategy panicked");
             master::fail_open(&master, &ids, &failure).await;
         }

@@ -19,6 +19,8 @@ pub enum EngineScript {
     Succeed,
     /// Reports this failure.
     Fail(Failure),
+    /// Notes these words, and fails with them.
+    Say(String),
     /// Fails the whole call with this failure.
     FailAll(Failure),
     /// Waits this long on the injected clock, then reports success.
@@ -102,6 +104,10 @@ impl FakeEngine {
             match script.unwrap_or_default() {
                 EngineScript::Succeed => report.succeeded(decky.clone()),
                 EngineScript::Fail(failure) => report.failed(decky.clone(), failure),
+                EngineScript::Say(words) => {
+                    work.note(decky, &words);
+                    report.failed(decky.clone(), Failure::new(FailureKind::Engine, &words));
+                }
                 EngineScript::FailAll(failure) => return Err(failure),
                 EngineScript::Delay(duration) => {
                     work.clock.sleep(duration).await;

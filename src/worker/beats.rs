@@ -42,6 +42,9 @@ pub enum MasterError {
     /// No connection, or no answer.
     #[error("the master was not reached: {0}; is it running, and may this host reach it?")]
     Unreachable(String),
+    /// No TLS connection came about.
+    #[error("no TLS connection with the master: {0}; are both certificates of one CA?")]
+    Tls(String),
     /// It answered, and not well.
     #[error("the master answered {status}: {reason}; does it know this host and its certificate?")]
     Refused {
@@ -98,6 +101,7 @@ pub(super) async fn run(shared: &Shared, master: &dyn Master) {
             Ok(Told::Nothing) => shared.clock.sleep(every).await,
             Ok(Told::Some) => patience = FIRST_WAIT.min(every),
             Err(error) => {
+                let error = shared.runner.secrets().hide(&error.to_string());
                 log::warn!(target: "decnet_lifecycle::worker", error:% = error; "a beat was not taken");
                 shared.clock.sleep(patience).await;
                 patience = (patience * 2).min(every);

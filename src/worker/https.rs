@@ -62,10 +62,10 @@ impl Master for HttpsMaster {
             CallError::Unreachable(reason) | CallError::Unconfirmed(reason) => {
                 MasterError::Unreachable(reason)
             }
-            CallError::Tls(reason) => MasterError::Unreachable(format!("TLS: {reason}")),
-            CallError::WrongPin(seen) => MasterError::Unreachable(format!(
-                "it showed the certificate {seen}, which is not the pinned one"
-            )),
+            CallError::Tls(reason) => MasterError::Tls(reason),
+            CallError::WrongPin(seen) => {
+                MasterError::Tls(format!("it showed the certificate {seen}, which is not the pinned one"))
+            }
         })?;
         match reply.status {
             204 => Ok(BeatReply::Taken),

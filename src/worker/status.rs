@@ -30,6 +30,7 @@ pub(super) async fn status(shared: &Shared) -> Value {
     match shared.engine.runtime(&fleet).await {
         Ok(seen) => runtime.extend(seen),
         Err(failure) => {
+            let failure = failure.hiding(&shared.runner.secrets());
             log::warn!(target: "decnet_lifecycle::worker", error:% = failure; "what runs can't be seen");
             runtime.retain(|decky, _| fleet.decky(decky).is_none());
         }
@@ -46,6 +47,7 @@ async fn found(shared: &Shared) -> BTreeMap<DeckyName, DeckyRuntime> {
     match shared.engine.found().await {
         Ok(found) => found,
         Err(failure) => {
+            let failure = failure.hiding(&shared.runner.secrets());
             log::warn!(target: "decnet_lifecycle::worker", error:% = failure; "what runs can't be found");
             BTreeMap::new()
         }

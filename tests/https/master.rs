@@ -48,9 +48,13 @@ fn a_master_that_is_not_the_one_or_does_not_answer_settles_nothing() {
     let wrong = Peer::answering(master.server(), taken);
     let closes = Peer::answering(master.server(), "");
     let cases = [(wrong, Pinned::Certificate(worker.fingerprint)), (closes, Pinned::CaOnly)];
-    for (peer, pin) in cases {
+    for ((peer, pin), is_wrong) in cases.into_iter().zip([true, false]) {
         let to = HttpsMaster::new(worker.identity(), &peer.address, pin).limits(soon());
         let answer = within(move || block_on(to.heartbeat("{}")));
-        assert!(matches!(answer, Err(MasterError::Unreachable(_))), "{answer:?}");
+        match answer {
+            Err(MasterError::Tls(why)) if is_wrong => assert!(why.contains("not the pinned one"), "{why}"),
+            Err(MasterError::Unreachable(_)) if !is_wrong => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

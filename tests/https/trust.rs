@@ -48,7 +48,18 @@ fn an_expired_certificate_is_refused_even_if_pinned() {
     let peer = Peer::answering(worker.server(), ACCEPTED);
     let answer = mutate(master.identity(), &peer.address, Pinned::Certificate(worker.fingerprint));
     assert!(matches!(&answer, Err(AgentError::Tls { reason }) if reason.contains("xpired")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(AgentError::Tls { reason }) if reason.contains("is the clock right")),
+        "{answer:?}"
+    );
     assert_eq!(peer.bytes_heard(), 0);
+    // Our own that is refused for its dates.
+    let (master, worker) = (ca.issue_expired("old", "127.0.0.1"), ca.issue("w2", "127.0.0.1"));
+    let peer = Peer::answering(worker.server(), ACCEPTED);
+    let answer = mutate(master.identity(), &peer.address, Pinned::Certificate(worker.fingerprint));
+    // The alert may be lost with the connection.
+    let told = answer.unwrap_err().to_string();
+    assert!(told.contains("is the clock right") || told.contains("may have got it"), "{told}");
 }
 
 #[test]

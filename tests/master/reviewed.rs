@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use decnet_lifecycle::testkit::{AgentScript, EngineScript, FaultyStore, StoreFault, VirtualClock};
 use decnet_lifecycle::{
     agent::{AgentError, Agents, DeployCall, Host, MutateCall, Pin, StaticHosts, TeardownCall},
-    beat::{Beat, Delta, Reported},
+    beat::{Beat, Delta, Reported, Verdict},
     clock::Clock,
     decide::{Annotate, Batch, Change, Outcome},
     lifecycle::Revision,
     placement::Placement,
     runner::{Seen, Swept, Watch},
-    store::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store},
+    store::{Feed, MemoryStore, Page, PlacementQuery, Pruned, Query, Retention, Store},
     *,
 };
 use futures_lite::future::{block_on, poll_once};
@@ -204,6 +204,158 @@ fn a_master_that_was_paused_gives_every_host_its_whole_silence_anew() {
         assert!(block_on(poll_once(&mut maintain)).is_none());
     }
     assert_eq!(kind(&world, ids[0]), Some(FailureKind::WorkerLost));
+}
+
+/// What became of a row may have been told to a master that could not hear it:
+/// its deadline counts once its worker was heard, or is silent.
+#[test]
+fn a_row_whose_deadline_passed_in_a_pause_waits_for_its_worker_s_word() {
+    let world = World::new();
+    let (a, b) = {
+        let ids = world.deployed(fleet(&["w1", "w2"]));
+        (ids[0], ids[1])
+    };
+    let mut maintain = Box::pin(world.runner.maintain());
+    let mut pass = |seconds| {
+        world.clock.advance(Duration::from_secs(seconds));
+        assert!(block_on(poll_once(&mut maintain)).is_none());
+    };
+    pass(0);
+    pass(2 * 3_600);
+    assert_eq!(world.told(&[a, b]), ["running", "running"]);
+    let said = Delta {
+        lifecycle_id: Some(a),
+        decky: name("a"),
+        operation: Operation::Deploy,
+        report: Reported::Succeeded,
+        completed_at: None,
+    };
+    assert_eq!(block_on(world.runner.apply_deltas(&host("w1"), &[said])).unwrap(), [Verdict::Applied]);
+    (0..19).for_each(|_| pass(15));
+    assert_eq!(world.told(&[a, b]), ["succeeded", "running"]);
+    // Heard, and no word of the row.
+    block_on(world.runner.apply_deltas(&host("w2"), &[])).unwrap();
+    pass(15);
+    assert_eq!(kind(&world, b), Some(FailureKind::Deadline));
+}
+
+#[test]
+fn a_silent_host_s_row_whose_deadline_passed_in_a_pause_ends_all_the_same() {
+    let world = World::new();
+    let id = world.deployed(fleet(&["w1"]))[0];
+    let mut maintain = Box::pin(world.runner.maintain());
+    assert!(block_on(poll_once(&mut maintain)).is_none());
+    world.clock.advance(Duration::from_secs(2 * 3_600));
+    for _ in 0..22 {
+        assert!(block_on(poll_once(&mut maintain)).is_none());
+        world.clock.advance(Duration::from_secs(15));
+    }
+    assert_eq!(kind(&world, id), Some(FailureKind::WorkerLost));
+}
+
+/// A store whose next read of open rows takes as long as a pause of the whole
+/// process.
+#[derive(Debug)]
+struct Paused(MemoryStore, Arc<VirtualClock>, std::sync::atomic::AtomicBool);
+
+#[async_trait]
+impl Store for Paused {
+    async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        self.0.commit(batch).await
+    }
+
+    async fn read(&self, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
+        self.0.read(ids).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, StoreError> {
+        if self.2.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            self.1.advance(Duration::from_secs(1_000));
+        }
+        self.0.query(query).await
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Feed, StoreError> {
+        self.0.changes(after, limit).await
+    }
+
+    async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
+        self.0.placements(query).await
+    }
+
+    async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
+        self.0.prune(policy).await
+    }
+}
+
+#[test]
+fn a_pause_in_the_middle_of_a_sweep_is_nobody_s_silence() {
+    let clock = Arc::new(VirtualClock::new());
+    let store = Arc::new(Paused(MemoryStore::new(), clock.clone(), false.into()));
+    let world = World::over(store.clone(), clock);
+    let ids = world.deployed(fleet(&["w1"]));
+    let mut maintain = Box::pin(world.runner.maintain());
+    assert!(block_on(poll_once(&mut maintain)).is_none());
+    store.2.store(true, std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(15));
+        assert!(block_on(poll_once(&mut maintain)).is_none());
+        assert_eq!(world.told(&ids), ["running"]);
+    }
+}
+
+#[test]
+fn a_row_that_its_worker_did_not_name_before_a_pause_has_its_time_anew() {
+    let world = World::new();
+    world.hears_an_id_from("w1");
+    let id = world.mutated("a", &["ssh"]);
+    let mut maintain = Box::pin(world.runner.maintain());
+    assert!(block_on(poll_once(&mut maintain)).is_none());
+    let naming = br#"{"host_uuid": "w1", "agent_version": "1", "status": {}, "open_rows": []}"#;
+    let naming = Beat::from_json(naming).unwrap();
+    let beat = || block_on(world.runner.take_beat(&host("w1"), &naming)).unwrap();
+    beat();
+    world.clock.advance(Duration::from_secs(1_000));
+    assert!(block_on(poll_once(&mut maintain)).is_none());
+    beat();
+    assert_eq!(world.told(&[id]), ["running"]);
+    world.clock.advance(Duration::from_secs(91));
+    beat();
+    assert_eq!(kind(&world, id), Some(FailureKind::WorkerLost));
+}
+
+/// What is handed over without the agent's answer counts from then on.
+#[test]
+fn a_row_handed_over_in_its_host_s_silence_is_lost_after_another() {
+    let world = World::new();
+    world.hears_an_id_from("w1");
+    world.clock.advance(Duration::from_secs(295));
+    world.agents.script(&host("w1"), [AgentScript::Hang]);
+    let accepted = block_on(world.runner.accept_teardown(TeardownRequest::all())).unwrap();
+    let id = accepted.ids()[&name("a")];
+    let mut run = Box::pin(accepted.run());
+    assert!(block_on(poll_once(&mut run)).is_none());
+    world.clock.advance(Duration::from_secs(10));
+    assert_eq!(block_on(world.runner.sweep()).unwrap(), Swept::default());
+    world.drive(run);
+    world.clock.advance(Duration::from_secs(299));
+    assert_eq!(block_on(world.runner.sweep()).unwrap().failed, 0);
+    world.clock.advance(Duration::from_secs(2));
+    assert_eq!(block_on(world.runner.sweep()).unwrap().failed, 1);
+    assert_eq!(kind(&world, id), Some(FailureKind::WorkerLost));
+}
+
+/// A restarted master has heard nobody, and says so.
+#[test]
+fn a_restarted_master_says_that_it_has_not_heard_a_host_since_then() {
+    let world = World::new();
+    let id = world.deployed(fleet(&["w1"]))[0];
+    let why = |world: &World| block_on(world.runner.explain(id)).unwrap().unwrap().to_string();
+    assert!(why(&world).contains("host w1 last heard 0 s ago"), "{}", why(&world));
+    let restarted = world.restarted();
+    world.clock.advance(Duration::from_secs(100));
+    assert!(why(&restarted).contains("host w1 not heard since this master started"), "{}", why(&restarted));
+    assert_eq!(restarted.runner.silent_for(&host("w1")), None);
 }
 
 #[test]

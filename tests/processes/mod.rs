@@ -98,18 +98,24 @@ pub struct Process {
 
 impl Process {
     pub fn start(data: &Data, args: &[&str]) -> Self {
-        let mut child = data
-            .command(&[&["--json"], args].concat())
-            .stdout(Stdio::piped())
-            .stderr(if std::env::var_os("SHOW").is_some() { Stdio::inherit() } else { Stdio::null() })
-            .spawn()
-            .unwrap();
+        let log = if std::env::var_os("SHOW").is_some() { Stdio::inherit() } else { Stdio::null() };
+        Self::spawn(data, args, log)
+    }
+
+    fn spawn(data: &Data, args: &[&str], log: Stdio) -> Self {
+        let mut child =
+            data.command(&[&["--json"], args].concat()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         let said = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{args:?} did not start: {line:?}"));
         Self { child, said }
+    }
+
+    /// One whose log goes to a file.
+    pub fn logging(data: &Data, args: &[&str], log: &Path) -> Self {
+        Self::spawn(data, args, Stdio::from(std::fs::File::create(log).unwrap()))
     }
 
     pub fn master(data: &Data, more: &[&str]) -> Self {
@@ -129,10 +135,23 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Asks it to stop, and gives its exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         self.child.wait().unwrap().code()
     }
 }
@@ -180,7 +199,7 @@ pub fn ask(address: SocketAddr, request: &str) -> Answer {
 
 /// Sends a request in plain HTTP; none if no answer came.
 pub fn try_ask(address: SocketAddr, request: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(HANGS)).unwrap();
     // A server may answer before it has read all, and close.
     let _ = stream.write_all(request.as_bytes());
@@ -191,7 +210,7 @@ pub fn try_ask(address: SocketAddr, request: &str) -> Option<Answer> {
 
 /// Sends a request over mTLS with a bundle, or none; none if no answer came.
 pub fn ask_tls(address: SocketAddr, ca: &Path, bundle: Option<&Path>, request: &str) -> Option<Answer> {
-    let mut tls = connect_tls(address, ca, bundle);
+    let mut tls = tls_over(TcpStream::connect(address).ok()?, ca, bundle);
     tls.sock.set_read_timeout(Some(HANGS)).unwrap();
     let _ = tls.write_all(request.as_bytes());
     let mut answer = Vec::new();
@@ -204,6 +223,10 @@ pub fn connect_tls(
     ca: &Path,
     bundle: Option<&Path>,
 ) -> StreamOwned<ClientConnection, TcpStream> {
+    tls_over(TcpStream::connect(address).unwrap(), ca, bundle)
+}
+
+fn tls_over(stream: TcpStream, ca: &Path, bundle: Option<&Path>) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -221,7 +244,6 @@ pub fn connect_tls(
     };
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let conn = ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     StreamOwned::new(conn, stream)
 }

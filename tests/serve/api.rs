@@ -173,7 +173,7 @@ fn what_is_open_can_be_explained_taken_over_and_cancelled() {
 }
 
 /// An agent that answers each request with 202, on the host's port.
-fn silent_agent(data: &Data, host: &str) -> std::thread::JoinHandle<()> {
+pub fn silent_agent(data: &Data, host: &str) -> std::thread::JoinHandle<()> {
     use decnet_lifecycle::agent::https::Identity;
     let hosts: serde_json::Value =
         serde_json::from_slice(&std::fs::read(data.path("hosts.json")).unwrap()).unwrap();
@@ -380,5 +380,7 @@ fn a_master_is_not_exposed_by_mistake() {
     assert!(data.refused(&["deploy", swarm]).contains("start one with `serve`"));
     assert!(data.refused(&["worker", "..", "--bundle", "."]).contains("another id"));
     std::fs::write(data.path("serve.token"), "short").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(data.path("serve.token"), private).unwrap();
     assert!(data.refused(&["serve", "--listen", "127.0.0.1:0"]).contains("holds no token"));
 }

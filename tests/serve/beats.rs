@@ -112,3 +112,49 @@ fn ten_thousand_deltas_lies_and_replays_change_nothing() {
     assert_eq!(master.beat("w1", &beat("w2", &delta)).status, 403);
     assert_eq!(steps(), before);
 }
+
+/// A master that is stopped for longer than a host may be silent: what the
+/// host tells once it goes on counts.
+#[test]
+fn a_master_that_was_stopped_takes_nobody_for_silent() {
+    let data = Data::with_hosts(&["w1"]);
+    let args = ["--silence", "2s", "--sweep-every", "1s"];
+    let process = Process::master(&data, &args);
+    let master = Master { data, process };
+    let _agent = crate::api::silent_agent(&master.data, "w1");
+    let taken = api(&master.data, &master.process, "POST", "/deckies/deploy?only=decky-01", SWARM);
+    let id = ids(&taken).remove(0);
+    let row = || api(&master.data, &master.process, "GET", &format!("/lifecycle/{id}"), "").json();
+    let until = |is_so: &dyn Fn(&serde_json::Value) -> bool| {
+        let begun = std::time::Instant::now();
+        loop {
+            let row = row();
+            if is_so(&row) {
+                return;
+            }
+            assert!(begun.elapsed() < crate::processes::HANGS, "{row}");
+        }
+    };
+    until(&|row| row["why"].as_str().is_some_and(|why| why.contains("the worker has the work")));
+    // The pause is what is tested, and so is as long as it is; others look on
+    // meanwhile.
+    master.process.signal("STOP");
+    let stopped = std::time::Instant::now();
+    while stopped.elapsed() < std::time::Duration::from_secs(4) {
+        master.data.ok(&["ls"]);
+    }
+    master.process.signal("CONT");
+    // Its next looks for silent hosts come within this.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(2) {
+        let row = row();
+        assert_eq!(row["status"], "running", "{row}");
+        assert_eq!(master.beat("w1", PLAIN).status, 204);
+    }
+    let delta = format!(
+        r#"{{"decky_name":"decky-01","operation":"deploy","status":"succeeded","lifecycle_id":"{id}"}}"#
+    );
+    let beat = format!(r#"{{"host_uuid":"w1","open_rows":[],"lifecycle":[{delta}]}}"#);
+    assert_eq!(master.beat("w1", &beat).json()["verdicts"], serde_json::json!(["applied"]));
+    assert_eq!(row()["status"], "succeeded");
+}

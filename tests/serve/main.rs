@@ -8,6 +8,7 @@ mod agent;
 mod api;
 mod beats;
 mod files;
+mod logs;
 mod swarm;
 
 use processes::{Answer, Data, Process, ask, request};

@@ -140,7 +140,7 @@ fn failed(error: ureq::Error, limits: CallLimits, stage: Stage) -> CallError {
         // In TLS 1.3 a client hears that its certificate was refused when it
         // reads for the first time; the server has read nothing by then.
         if stage < Stage::Sent || (stage == Stage::Sent && refuses_us(tls)) {
-            return CallError::Tls(tls.to_string());
+            return CallError::Tls(told(tls));
         }
     }
     let reason = match &error {
@@ -162,6 +162,33 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
         _ => None,
     }
+}
+
+/// What TLS says; where it is about time, that it may be a clock.
+fn told(error: &rustls::Error) -> String {
+    let clock = if is_about_time(error) {
+        "; is the clock right, here and there, and has the certificate not run out?"
+    } else {
+        ""
+    };
+    format!("{error}{clock}")
+}
+
+/// Whether a certificate was refused for its dates: by us, or by the other
+/// side. A clock that is wrong looks just so.
+#[must_use]
+pub fn is_about_time(error: &rustls::Error) -> bool {
+    use CertificateError as Wrong;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired)
+            | rustls::Error::InvalidCertificate(
+                Wrong::Expired
+                    | Wrong::ExpiredContext { .. }
+                    | Wrong::NotValidYet
+                    | Wrong::NotValidYetContext { .. }
+            )
+    )
 }
 
 fn refuses_us(error: &rustls::Error) -> bool {

@@ -135,10 +135,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
 
 #[cfg(unix)]
 fn owners_alone(path: &Path) -> Result<(), IdentityError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let found = fs::metadata(path).map_err(|error| IdentityError::File { path: path.to_owned(), error })?;
-    let mode = found.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(IdentityError::KeyIsOpen { path: path.to_owned(), mode }) }
+    use crate::private_file::{NotPrivate, Secrecy, check_private};
+    check_private(path, Secrecy::Secret).map_err(|error| match error {
+        NotPrivate::Io { path, error } => IdentityError::File { path, error },
+        NotPrivate::Mode { path, mode } => IdentityError::KeyIsOpen { path, mode },
+        other => content(path, &other.to_string().trim_start_matches(&path.display().to_string()).trim()),
+    })
 }
 
 #[cfg(not(unix))]

@@ -27,7 +27,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
+use super::{
+    AgentError, Agents, DeployCall, Fingerprint, Host, HostsFile, HostsFileError, MutateCall, TeardownCall,
+};
 
 mod call;
 mod connector;
@@ -35,6 +37,7 @@ mod identity;
 mod tls;
 mod wire;
 
+pub use call::is_about_time;
 pub(crate) use call::{CallError, HttpsClient, Peer};
 pub use identity::{Identity, IdentityError};
 #[cfg(any(feature = "testkit", feature = "worker"))]
@@ -160,6 +163,20 @@ impl Host {
     #[must_use]
     pub fn is_shown_by(&self, certificate: &[u8]) -> bool {
         tls::is_shown_by(self, certificate)
+    }
+}
+
+impl HostsFile {
+    /// The host that shows this certificate, which is of our CA, if one does:
+    /// for a master that wants to know who it is before it reads a word.
+    ///
+    /// # Errors
+    /// [`HostsFileError`] if the file can't be read, and was never read before.
+    pub fn shown_by(&self, certificate: &[u8]) -> Result<Option<Host>, HostsFileError> {
+        let print = Fingerprint::of(certificate);
+        let hosts = self.load()?;
+        let mut admit = hosts.values().filter(|host| host.pin.admits(print));
+        Ok(admit.find(|host| host.is_shown_by(certificate)).cloned())
     }
 }
 

@@ -60,6 +60,20 @@ pub async fn to_the_end<T: Send + 'static>(
     })
 }
 
+/// Reads a body, which may be long, where it holds up nobody else.
+pub async fn read<T: Send + 'static>(
+    body: Bytes,
+    read: impl FnOnce(&[u8]) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    // A few bytes are not worth a thread.
+    if body.len() < 16 << 10 {
+        return read(&body);
+    }
+    tokio::task::spawn_blocking(move || read(&body)).await.unwrap_or_else(|_| {
+        Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, "the body could not be read"))
+    })
+}
+
 /// Accepts work and starts it, as one: what was accepted is not left undone
 /// because the client hung up. Gives the row of each decky that was asked for,
 /// and all rows.

@@ -10,6 +10,7 @@ use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
     HostId,
     lifecycle::MasterName,
+    private_file::Secrecy,
     store::{
         MemoryStore, OpenError, PostgresError, PostgresSettings, PostgresStore, RedbReader, RedbStore, Store,
     },
@@ -117,6 +118,19 @@ impl Home {
             Some(Self { dir: entry.path(), database: None, worker: Some(worker) })
         };
         entries.filter_map(of).collect()
+    }
+
+    /// Files that others must not read or change, and what of that.
+    pub fn private_files(&self) -> Vec<(PathBuf, Secrecy)> {
+        let lock = self.dir.join("hosts.json.lock");
+        vec![
+            (self.token_path(), Secrecy::Secret),
+            (self.place_path(), Secrecy::Secret),
+            (self.store_path(), Secrecy::Secret),
+            (self.pki_dir().join("ca.key"), Secrecy::Secret),
+            (lock, Secrecy::Secret),
+            (self.hosts_path(), Secrecy::Trusted),
+        ]
     }
 
     pub fn process_engine(&self) -> ProcessEngine {

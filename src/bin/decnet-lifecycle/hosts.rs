@@ -41,12 +41,12 @@ pub async fn hosts(home: &Home, out: &Output, command: Hosts) -> Result<Done, Co
             let there = placed_at(home, &id).await?;
             tell(out, &file.remove(&id)?);
             if !there.is_empty() {
-                eprintln!(
+                crate::output::aside(&format!(
                     "note: {id} is removed, and {} deckies are placed there: {}; `teardown --forget {}` forgets them, whatever runs on",
                     there.len(),
                     there.join(", "),
                     there.join(" ")
-                );
+                ));
             }
         }
         Hosts::Rotate { id, pin } => tell(out, &file.rotate(&id, pin)?),

@@ -29,10 +29,12 @@ mod operate;
 mod output;
 mod pki;
 mod placed;
+mod private;
 mod progress;
 mod running;
 mod serve;
 mod show;
+mod store_watch;
 mod token;
 mod upkeep;
 mod worker;
@@ -86,7 +88,8 @@ fn main() -> ExitCode {
         return end;
     }
     let args = Args::parse();
-    logger::install(args.verbose);
+    let is_server = matches!(args.command, Command::Serve(_) | Command::Worker(_));
+    logger::install(args.verbose, args.log, is_server);
     if matches!(
         args.command,
         Command::Deploy(_)

@@ -270,6 +270,8 @@ async fn master(
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
     let printed = Arc::new(Printed(Output::new(out.is_json())));
     let (runner, recovered) = chosen.runner(store.clone(), printed).build()?.recover().await?;
+    let known = runner.clone();
+    crate::logger::hide(move || known.secrets());
     if recovered.failed > 0 {
         let places = chosen.places(home, &*store).await?.into_iter().filter(Place::is_up);
         let running: BTreeSet<_> = places.map(|place| place.decky).collect();

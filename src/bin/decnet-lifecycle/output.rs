@@ -215,7 +215,8 @@ fn shown(line: &str) -> String {
 /// Says something on stderr. What follows a first line is set in, so that no
 /// words of others pass for a line of ours.
 pub fn aside(text: &str) {
-    let said = words(text).replace('\n', "\n  ");
+    let said = crate::logger::hidden(&words(text));
+    let said = crate::logger::said(&said).unwrap_or_else(|| said.replace('\n', "\n  "));
     // There is nobody left to tell.
     let _ = writeln!(io::stderr().lock(), "{said}");
 }

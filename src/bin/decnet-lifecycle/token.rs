@@ -7,8 +7,11 @@ use std::path::Path;
 use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
+use decnet_lifecycle::private_file::Secrecy;
+
 use crate::Complaint;
 use crate::files::write_new;
+use crate::private;
 
 /// The bearer token of the API. Kept as its hash, so that comparing takes no
 /// longer the more of it is right.
@@ -23,6 +26,7 @@ impl Token {
     /// The token as it stands in the file.
     pub fn text(path: &Path) -> Result<String, Complaint> {
         let complain = |error: &dyn std::fmt::Display| Complaint(format!("{}: {error}", path.display()));
+        private::one(path, Secrecy::Secret)?;
         match fs::read_to_string(path) {
             Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
             Ok(_) => Err(complain(&"it holds no token; remove it, and `serve` makes one")),

@@ -160,6 +160,14 @@ impl Composer<'_> {
     /// A base that shapes the packets themselves, and for that knows which
     /// ports are open.
     fn cloaked(&mut self, path: &str, decky: &DeckyConfig, spec: &BaseSpec) -> Option<Service> {
+        if steps_up(&spec.build) {
+            let what = format!(
+                "the base of {}: its folder steps up with `..`, and would leave the templates",
+                decky.nmap_os
+            );
+            self.report(path, what, "mend `bases` in the catalogue file".to_owned());
+            return None;
+        }
         let build = self.build(path, decky, &spec.build, BTreeMap::new())?;
         let specs = decky.services.iter().filter_map(|service| self.catalogue.get(service));
         let ports: BTreeSet<u16> = specs.flat_map(|spec| &spec.ports).map(|port| port.number).collect();
@@ -246,7 +254,7 @@ impl Composer<'_> {
             wrong.push(format!("its image won't do: {what}"));
         }
         if let Source::Build { folder, .. } = &spec.source
-            && folder.components().any(|part| part == Component::ParentDir)
+            && steps_up(folder)
         {
             wrong.push("its folder steps up with `..`, and would leave the templates".to_owned());
         }
@@ -400,6 +408,11 @@ impl Composer<'_> {
         let note = Problem { path: path.to_owned(), what, hint: hint.to_owned() };
         self.notes.push((decky.name.clone(), note));
     }
+}
+
+/// Whether a folder may lie elsewhere than it seems to.
+fn steps_up(folder: &Path) -> bool {
+    folder.components().any(|part| part == Component::ParentDir)
 }
 
 fn setting_path(path: &str, service: &ServiceName, key: &str) -> String {

@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Report, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Problem, Problems};
-use crate::lifecycle::{DeckyName, EngineName, Failure, ServiceName};
+use crate::lifecycle::{DeckyName, EngineName, Failure, Secrets, ServiceName};
 
 use super::catalogue::{Catalogue, Protocol};
 use super::composer::{self, Composed};
 use super::containers::{self, Container};
 use super::doctor::{self, Finding};
 use super::document::ComposeFile;
+use super::secrets;
 use super::settings::ComposeSettings;
 use super::tool::{Build, Tool};
 
@@ -218,6 +219,10 @@ impl Engine for ComposeEngine {
 
     fn check(&self, fleet: &FleetConfig) -> Result<(), Problems> {
         self.compose(fleet).map(drop)
+    }
+
+    fn secrets(&self, fleet: &FleetConfig) -> Secrets {
+        secrets::known(&self.setup().catalogue, fleet)
     }
 
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {

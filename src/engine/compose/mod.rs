@@ -27,6 +27,7 @@ mod mend;
 mod network;
 mod progress;
 mod project_lock;
+mod secrets;
 mod settings;
 mod staging;
 mod text;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::decide::{Batch, Change, Decision, KeyEntry, Needs, Outcome, Seen, decide};
 use crate::lifecycle::{LifecycleId, Record, Revision};
@@ -15,6 +15,10 @@ use super::tables::{
     BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_HEAD, META_PLACINGS, OPEN, PLACEMENTS, ROWS,
     head, seal, unreadable, unseal,
 };
+
+/// What a store that failed must be able to take before it is trusted again.
+const ROOM: usize = 64 << 10;
+const PROBE: TableDefinition<'_, (), &[u8]> = TableDefinition::new("decnet-lifecycle/probe");
 
 /// What the writer knows of the file without reading: all open rows and all
 /// placements. It is the only writer; where a program that shares the file has
@@ -65,6 +69,24 @@ pub(super) fn apply(
         known.forget();
     }
     done
+}
+
+/// Whether there is room to write, and some more: a store that takes small
+/// commits and fails at the next is no help to anybody.
+pub(super) fn probe(db: &Database) -> Result<(), StoreError> {
+    let room = vec![0_u8; ROOM];
+    for room in [Some(room.as_slice()), None] {
+        let txn = begin(db)?;
+        {
+            let mut table = txn.open_table(PROBE).map_err(not_begun)?;
+            match room {
+                Some(room) => drop(table.insert((), room).map_err(not_written)?),
+                None => drop(table.remove(()).map_err(not_written)?),
+            }
+        }
+        txn.commit().map_err(|error| StoreError::unknown("committing", error))?;
+    }
+    Ok(())
 }
 
 /// What was done to a transaction that is still open.

@@ -22,6 +22,7 @@ mod events;
 mod examine;
 mod forms;
 mod gather;
+mod health;
 mod migrate;
 mod open;
 mod prune;
@@ -35,7 +36,8 @@ pub(crate) use forms::{form_of_row, row_of_form};
 pub use open::OpenError;
 
 use gather::Gate;
-use writer::{Command, Held, Reopen, Reply, SharedDatabase, Writer, closed};
+use health::Shared as SharedHealth;
+use writer::{Command, Held, Reopen, Reply, SharedDatabase, Writer};
 
 /// Submissions that wait for the writer before submitters do.
 const QUEUE: usize = 1_024;
@@ -44,9 +46,13 @@ const QUEUE: usize = 1_024;
 /// any crash, readable by other processes while this one writes.
 ///
 /// A thread of its own writes; what has gathered while it wrote becomes one
-/// transaction. Readers never wait for it. Works under any executor. After an
-/// I/O error the file is opened anew once; if that fails or the next write
-/// fails as well, the store is closed for good and says so.
+/// transaction. Readers never wait for it. Works under any executor.
+///
+/// After an error of the disk, or on a full one, the file is opened anew, with
+/// ever longer waits (up to five seconds) for as long as it takes; what is asked
+/// meanwhile is refused, unchanged. [`health`](Self::health) says so. A store
+/// whose file was removed, or which has another in its place, is closed for
+/// good.
 ///
 /// ```
 /// use decnet_lifecycle::store::{Query, RedbStore, Store};
@@ -64,6 +70,7 @@ pub struct RedbStore {
     db: SharedDatabase,
     commands: Sender<Command>,
     gate: Option<Arc<Gate>>,
+    health: SharedHealth,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -133,19 +140,26 @@ impl RedbStore {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let db = open::open_backend(open())?;
         let reopen: Reopen = Box::new(move || open::open_backend(open()));
-        let (store, writer) = Self::over(Held::Own(db), Some(reopen), None);
+        let (store, writer) = Self::over(Held::Own(db), Some(reopen), None, None);
         Ok((store, writer.run()))
     }
 
-    fn over(db: Held, reopen: Option<Reopen>, gate: Option<Arc<Gate>>) -> (Self, Writer) {
+    fn over(
+        db: Held,
+        reopen: Option<Reopen>,
+        gate: Option<Arc<Gate>>,
+        file: Option<&Path>,
+    ) -> (Self, Writer) {
+        let health = SharedHealth::new(file);
         let db = Arc::new(RwLock::new(Some(db)));
         let (commands, receiver) = async_channel::bounded(QUEUE);
-        let writer = Writer::new(Arc::clone(&db), reopen, receiver, gate.clone());
-        (Self { db, commands, gate, thread: Mutex::new(None) }, writer)
+        let writer = Writer::new(Arc::clone(&db), reopen, receiver, gate.clone(), health.clone());
+        (Self { db, commands, gate, health, thread: Mutex::new(None) }, writer)
     }
 
     fn start(db: Held, reopen: Option<Reopen>, path: &Path) -> Result<Self, OpenError> {
-        let (mut store, writer) = Self::over(db, reopen, Some(Arc::default()));
+        let file = reopen.as_ref().map(|_| path);
+        let (mut store, writer) = Self::over(db, reopen, Some(Arc::default()), file);
         let thread = std::thread::Builder::new().name("decnet-store".to_owned());
         let thread = thread.spawn(|| futures_lite::future::block_on(writer.run()));
         let thread = thread.map_err(|error| OpenError::Io {
@@ -173,7 +187,7 @@ impl RedbStore {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
-        self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        self.commands.send(command(reply)).await.map_err(|_| self.health.refusal("committing"))?;
         if let Some(gate) = &self.gate {
             gate.submitted(self.commands.len());
         }
@@ -184,7 +198,13 @@ impl RedbStore {
     fn read_with<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
             Some(db) => guarded(|| read(db)),
-            None => Err(closed()),
+            None => {
+                // A writer with a thread of its own looks by itself.
+                if self.gate.is_none() {
+                    let _ = self.commands.try_send(Command::Retry);
+                }
+                Err(self.health.refusal("reading the store"))
+            }
         }
     }
 }
@@ -215,6 +235,11 @@ impl fmt::Debug for RedbStore {
 
 #[async_trait]
 impl Store for RedbStore {
+    /// Looks whether its file is still its own.
+    fn health(&self) -> crate::store::StoreHealth {
+        self.health.now()
+    }
+
     async fn commit(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
         batch.check()?;
         self.ask(|reply| Command::Commit { batch, reply }).await

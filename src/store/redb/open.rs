@@ -288,14 +288,24 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
 /// The schema of a file of ours: this version's, or one that it can take over.
 fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<u64, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
+    // A disk that fails for a moment damages nothing.
+    let failed = |error: redb::Error| match error {
+        redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
+            OpenError::Io { doing: "reading", path: path.to_owned(), error: source }
+        }
+        error @ redb::Error::PreviousIo => {
+            OpenError::Io { doing: "reading", path: path.to_owned(), error: io::Error::other(error) }
+        }
+        error => damaged(error.to_string()),
+    };
     let found = catch_unwind(AssertUnwindSafe(|| {
-        let txn = db.begin_read().map_err(|error| damaged(error.to_string()))?;
+        let txn = db.begin_read().map_err(|error| failed(error.into()))?;
         let meta = match txn.open_table(META) {
             Ok(meta) => meta,
             Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => return Ok(None),
-            Err(error) => return Err(damaged(error.to_string())),
+            Err(error) => return Err(failed(error.into())),
         };
-        let schema = meta.get(META_SCHEMA).map_err(|error| damaged(error.to_string()))?;
+        let schema = meta.get(META_SCHEMA).map_err(|error| failed(error.into()))?;
         Ok(schema.map(|found| found.value()))
     }));
     match found.unwrap_or_else(|_| Err(damaged("redb panicked while reading it".to_owned())))? {

@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
 
+use crate::logger::LogForm;
+
 mod swarm;
 
 pub use swarm::{Hosts, Pki, Serve, Worker};
@@ -32,9 +34,13 @@ pub struct Args {
     /// One JSON object a line, for machines
     #[arg(long, global = true)]
     pub json: bool,
-    /// Log to stderr; twice for more
+    /// Log to stderr: accepted requests, ended rows and more; twice for all. A
+    /// server logs errors and warnings in any case
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the log is written
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text, value_name = "FORM")]
+    pub log: LogForm,
     #[command(subcommand)]
     pub command: Command,
 }

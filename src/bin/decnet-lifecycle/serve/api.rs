@@ -21,11 +21,12 @@ use decnet_lifecycle::{
 use serde_json::{Value, json};
 
 use crate::answer::{
-    Answer, Given, Trouble, answer, given, not_found, start, to_the_end, values, wrong_method,
+    Answer, Given, Trouble, answer, given, not_found, read, start, to_the_end, values, wrong_method,
 };
 use crate::operate::{forgotten, unnamed};
 use crate::output::{detailed, timed};
 use crate::placed::{decky_value, plan_value};
+use crate::store_watch::healthy;
 
 use super::{Master, feed, metrics};
 
@@ -64,12 +65,18 @@ async fn token(State(master): Shared, request: Request, next: Next) -> Response 
 }
 
 async fn health(State(master): Shared) -> Answer {
+    healthy(&*master.store)?;
     master.runner.list(&Query::new().limit(1)).await?;
-    Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
+    Ok(match master.hosts.trouble() {
+        None => answer(StatusCode::OK, &json!({"status": "ok"})),
+        Some(why) => answer(StatusCode::OK, &json!({"status": "degraded", "detail": why})),
+    })
 }
 
 async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: HeaderMap, body: Given) -> Answer {
-    let fleet = FleetConfig::from_json(&given(body)?).map_err(|error| unprocessable(&error))?;
+    let fleet =
+        read(given(body)?, |body| FleetConfig::from_json(body).map_err(|error| unprocessable(&error)))
+            .await?;
     let query = query.as_deref();
     let mode = match fleet.mode {
         Mode::Swarm => "swarm",

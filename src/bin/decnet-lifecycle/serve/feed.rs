@@ -24,6 +24,12 @@ pub async fn feed(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
+    let place = Arc::clone(&master.feeds).try_acquire_owned().map_err(|_| {
+        Trouble::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the feed is followed by as many as may; end one of them",
+        )
+    })?;
     let asked = match headers.get("last-event-id") {
         Some(id) => id.to_str().ok().map(str::to_owned),
         None => values(query.as_deref(), "after").next(),
@@ -36,20 +42,21 @@ pub async fn feed(
     };
     let watch = master.runner.watch(after);
     let stop = master.stop.clone();
-    let events = futures_util::stream::unfold((watch, stop), |(mut watch, mut stop)| async move {
-        let seen = tokio::select! {
-            seen = watch.next() => seen,
-            () = stopped(&mut stop) => return None,
-        };
-        match seen {
-            Ok(seen) => Some((Ok::<_, Infallible>(event(&seen)), (watch, stop))),
-            Err(error) => {
-                // The client comes again, and goes on where it was.
-                log::warn!(target: "decnet_lifecycle::http", error:% = error; "the feed can't be read");
-                None
+    let events =
+        futures_util::stream::unfold((watch, stop, place), |(mut watch, mut stop, place)| async move {
+            let seen = tokio::select! {
+                seen = watch.next() => seen,
+                () = stopped(&mut stop) => return None,
+            };
+            match seen {
+                Ok(seen) => Some((Ok::<_, Infallible>(event(&seen)), (watch, stop, place))),
+                Err(error) => {
+                    // The client comes again, and goes on where it was.
+                    log::warn!(target: "decnet_lifecycle::http", error:% = error; "the feed can't be read");
+                    None
+                }
             }
-        }
-    });
+        });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use decnet_lifecycle::store::StoreHealth;
 
 use super::Master;
 
@@ -12,6 +13,7 @@ pub fn metrics(master: &Master) -> Response {
     let counters = master.runner.counters();
     let (beats, refused) =
         (master.beats.load(Ordering::Relaxed), master.beats_refused.load(Ordering::Relaxed));
+    let writable = master.store.health() == StoreHealth::Good;
     let mut text = String::new();
     for (name, kind, help, value) in [
         ("steps_total", "counter", "Rows changed durably.", counters.steps),
@@ -26,6 +28,7 @@ pub fn metrics(master: &Master) -> Response {
         ("bus_events_dropped_total", "counter", "Events that the bus dropped.", counters.events_dropped),
         ("beats_total", "counter", "Beats taken.", beats),
         ("beats_refused_total", "counter", "Beats refused.", refused),
+        ("store_writable", "gauge", "Whether the store can be written.", u64::from(writable)),
         ("rows_active", "gauge", "Rows that this master drives now.", counters.active as u64),
     ] {
         // Writing to a string can't fail.

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
-use decnet_lifecycle::{Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines};
+use decnet_lifecycle::{
+    Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines, store::Store,
+};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Server, stop_signal};
+use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
+use crate::private;
 use crate::running::Running;
+use crate::store_watch::until_gone;
 use crate::token::Token;
 use crate::{Complaint, Done};
 
@@ -23,15 +28,20 @@ mod feed;
 mod metrics;
 mod swarm;
 
+/// Those who follow the feed with the token, at once.
+const FEEDS: usize = 64;
 /// Events that wait for the bus at most.
 const BUS_CAPACITY: usize = 4_096;
 
 /// What handlers need.
 pub struct Master {
     runner: Runner,
+    store: Arc<dyn Store>,
     hosts: Arc<HostsFile>,
     token: Token,
     stop: watch::Receiver<bool>,
+    /// Places for those who follow the feed.
+    feeds: Arc<Semaphore>,
     beats: AtomicU64,
     beats_refused: AtomicU64,
 }
@@ -43,6 +53,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
             args.listen
         )));
     }
+    private::check(home)?;
     let store = home.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(home, &*store, args.local.engine, &args.local.compose).await?;
     let hosts = Arc::new(HostsFile::new(home.hosts_path()));
@@ -67,19 +78,26 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         builder = builder.swarm(Arc::new(agents), hosts.clone());
     }
     let (runner, recovered) = builder.build()?.recover().await?;
+    let known = runner.clone();
+    crate::logger::hide(move || known.secrets());
 
     let master = Arc::new(Master {
         runner: runner.clone(),
+        store: Arc::clone(&store),
         hosts,
         token: Token::load(&home.token_path())?,
         stop: stop.clone(),
+        feeds: Arc::new(Semaphore::new(FEEDS)),
         beats: AtomicU64::new(0),
         beats_refused: AtomicU64::new(0),
     });
     let api = Server::bind(args.listen, None, args.request_timeout).await?;
     let swarm = match &identity {
         Some(identity) => {
-            Some(Server::bind(args.swarm, Some(identity.server_config()?), args.request_timeout).await?)
+            let hosts = Arc::clone(&master.hosts);
+            let knows: Knows = Arc::new(move |shown| matches!(hosts.shown_by(shown), Ok(Some(_))));
+            let door = Door::new(identity.server_config()?, knows);
+            Some(Server::bind(args.swarm, Some(door), args.request_timeout).await?)
         }
         None => None,
     };
@@ -101,13 +119,14 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     let swarm =
         swarm.map(|server| tokio::spawn(server.run(swarm::router(Arc::clone(&master)), stop.clone())));
     // A master that does not sweep any more must not go on as if it did.
-    let unswept = tokio::select! {
-        () = api.run(api::router(Arc::clone(&master)), stop) => false,
-        _ = maintained => true,
+    let broke = tokio::select! {
+        () = api.run(api::router(Arc::clone(&master)), stop) => None,
+        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        gone = until_gone(&*store) => Some(gone),
     };
-    if unswept {
-        runner.shutdown(args.local.grace).await;
-        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    if let Some(broke) = broke {
+        runner.shutdown(Duration::ZERO).await;
+        return Err(broke);
     }
     if let Some(swarm) = swarm {
         let _ = swarm.await;

@@ -4,17 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use decnet_lifecycle::{agent::HostDirectory as _, beat::Beat};
+use decnet_lifecycle::{
+    agent::HostDirectory as _,
+    beat::{Beat, BeatError},
+};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, to_the_end, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, read, to_the_end, wrong_method};
 use crate::net::PeerCertificate;
 
 use super::Master;
+
+const NO_HOST: &str =
+    "the certificate is no host's; `hosts add` takes a host in, `hosts rotate` gives it a new certificate";
 
 pub fn router(master: Arc<Master>) -> Router {
     Router::new()
@@ -22,7 +29,22 @@ pub fn router(master: Arc<Master>) -> Router {
         .layer(DefaultBodyLimit::max(Beat::MAX_BYTES))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&master), only_hosts))
         .with_state(master)
+}
+
+/// Who is no host of ours is told so before a byte of its body is read.
+async fn only_hosts(State(master): State<Arc<Master>>, request: Request, next: Next) -> Response {
+    let shown = request.extensions().get::<PeerCertificate>();
+    let trouble = match shown.map(|PeerCertificate(shown)| master.hosts.shown_by(shown)) {
+        Some(Ok(Some(_))) => return next.run(request).await,
+        Some(Err(error)) => Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        _ => Trouble::new(StatusCode::FORBIDDEN, NO_HOST),
+    };
+    master.beats_refused.fetch_add(1, Ordering::Relaxed);
+    let mut response = trouble.into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn counted(
@@ -41,10 +63,11 @@ async fn counted(
 
 async fn heartbeat(master: &Master, peer: Option<PeerCertificate>, body: Given) -> Answer {
     let body = given(body)?;
-    let beat = Beat::from_json(&body).map_err(|error| Trouble {
+    let wrong = |error: BeatError| Trouble {
         status: StatusCode::UNPROCESSABLE_ENTITY,
         detail: json!([{"type": "value_error", "loc": ["body"], "msg": error.to_string()}]),
-    })?;
+    };
+    let beat = read(body, move |body| Beat::from_json(body).map_err(wrong)).await?;
     let unavailable =
         |error: &dyn std::fmt::Display| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     let host = master.hosts.find(&beat.host).await.map_err(|error| unavailable(&error))?;

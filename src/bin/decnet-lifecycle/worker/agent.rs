@@ -1,5 +1,7 @@
 //! What a master asks a worker: the original's agent, over mTLS.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
@@ -7,22 +9,24 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{DeckyName, Failure, LifecycleId, Status, agent::Host};
+use decnet_lifecycle::{DeckyName, Failure, LifecycleId, Status, agent::Host, store::Store};
 use serde_json::json;
 
-use crate::answer::{Answer, Given, Trouble, answer, given, not_found, start, wrong_method};
+use crate::answer::{Answer, Given, Trouble, answer, given, not_found, read, start, wrong_method};
 use crate::net::PeerCertificate;
+use crate::store_watch::healthy;
 
 #[derive(Clone)]
 pub struct Agent {
     pub worker: Worker,
     /// Who may ask: the master, by the certificate that it must show.
     pub master: Host,
+    pub store: Arc<dyn Store>,
 }
 
 pub fn router(agent: Agent) -> Router {
     Router::new()
-        .route("/health", get(async || answer(StatusCode::OK, &json!({"status": "ok"}))))
+        .route("/health", get(health))
         .route("/status", get(status))
         .route("/deploy", post(deploy))
         .route("/mutate", post(mutate))
@@ -44,12 +48,17 @@ async fn only_the_master(State(agent): State<Agent>, request: Request, next: Nex
     }
 }
 
+async fn health(State(agent): State<Agent>) -> Answer {
+    healthy(&*agent.store)?;
+    Ok(answer(StatusCode::OK, &json!({"status": "ok"})))
+}
+
 async fn status(State(agent): State<Agent>) -> Response {
     answer(StatusCode::OK, &agent.worker.status().await)
 }
 
 async fn deploy(State(agent): State<Agent>, body: Given) -> Answer {
-    let dispatch = DeployDispatch::from_json(&given(body)?).map_err(wrong_body)?;
+    let dispatch = read(given(body)?, |body| DeployDispatch::from_json(body).map_err(wrong_body)).await?;
     let (dry_run, all) = (dispatch.dry_run, dispatch.config.names().cloned().collect());
     let (taken, _) = start(async move { agent.worker.deploy(dispatch).await }).await?;
     let deckies: Vec<DeckyName> = match dry_run {

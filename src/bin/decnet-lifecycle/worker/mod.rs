@@ -1,6 +1,7 @@
 //! A worker as a server: its agent over mTLS, its beats to the master.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::Identity;
@@ -15,8 +16,10 @@ use serde_json::json;
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Server, stop_signal};
+use crate::net::{Door, Knows, Server, stop_signal};
 use crate::output::Output;
+use crate::private;
+use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
 
 mod agent;
@@ -32,6 +35,8 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let listen = listen(home, &args)?;
     let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join(args.name.as_str()));
     let identity = Identity::load(&bundle)?;
+    private::check(home)?;
+    private::check(&own)?;
     let store = own.writer(Make::IfMissing, Wait::NotOffered).await?;
     let chosen = Chosen::for_staying(&own, &*store, args.local.engine, &args.local.compose).await?;
     let stop = stop_signal()?;
@@ -45,9 +50,16 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         .beat_every(args.beat_every)
         .build()?;
     let (worker, recovered) = worker.recover().await?;
+    let known = worker.clone();
+    crate::logger::hide(move || known.runner().secrets());
     let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
-    let server = Server::bind(listen, Some(identity.server_config()?), REQUEST).await?;
+    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
+    let knows: Knows = Arc::new({
+        let master = asks.clone();
+        move |shown| master.is_shown_by(shown)
+    });
+    let server = Server::bind(listen, Some(Door::new(identity.server_config()?, knows)), REQUEST).await?;
     announce(out, &args, server.address()?, &chosen, recovered.failed);
     // What was taken and not begun.
     recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
@@ -60,16 +72,16 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         let (worker, master) = (worker.clone(), master.clone());
         async move { worker.beats(&master).await }
     });
-    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
-    let agent = agent::Agent { worker: worker.clone(), master: asks };
+    let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone() };
     let keeper = maintained.abort_handle();
-    let unswept = tokio::select! {
-        () = server.run(agent::router(agent), stop) => false,
-        _ = maintained => true,
+    let broke = tokio::select! {
+        () = server.run(agent::router(agent), stop) => None,
+        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        gone = until_gone(&*store) => Some(gone),
     };
-    if unswept {
-        worker.runner().shutdown(args.local.grace).await;
-        return Err(Complaint("looking after open rows broke, the log says why; start again".into()));
+    if let Some(broke) = broke {
+        worker.runner().shutdown(Duration::ZERO).await;
+        return Err(broke);
     }
     let left = worker.runner().shutdown(args.local.grace).await;
     keeper.abort();

@@ -66,6 +66,12 @@ pub enum CatalogueError {
     /// It isn't JSON, or has a field that a catalogue doesn't have.
     #[error("not a catalogue: {0}; the README shows a whole catalogue file")]
     Syntax(serde_json::Error),
+    /// It is in another encoding, or has a key twice.
+    #[error("not a catalogue: {what}")]
+    Form {
+        /// What it is.
+        what: String,
+    },
     /// It is larger than any catalogue.
     #[error("the file has {len} bytes, a catalogue has at most {max}; is it the right file?")]
     TooLarge {
@@ -98,6 +104,8 @@ impl Catalogue {
         if bytes.len() > Self::MAX_BYTES {
             return Err(CatalogueError::TooLarge { len: bytes.len(), max: Self::MAX_BYTES });
         }
+        let form = |error: crate::fleet::FleetError| CatalogueError::Form { what: error.to_string() };
+        crate::fleet::json::check(bytes).map_err(form)?;
         let more: Self = serde_json::from_slice(bytes)?;
         self.left_out.retain(|service, _| !more.services.contains_key(service));
         self.services.retain(|service, _| !more.left_out.contains_key(service));
@@ -128,6 +136,16 @@ impl Catalogue {
 
     pub(super) fn get(&self, service: &ServiceName) -> Option<&ServiceSpec> {
         self.services.get(service)
+    }
+
+    /// All services.
+    pub(super) fn specs(&self) -> impl Iterator<Item = &ServiceSpec> {
+        self.services.values()
+    }
+
+    /// A service by its name as a fleet writes it.
+    pub(super) fn named(&self, service: &str) -> Option<&ServiceSpec> {
+        self.services.iter().find(|(name, _)| name.as_str() == service).map(|(_, spec)| spec)
     }
 
     /// The name of a service's container.

@@ -19,6 +19,7 @@ pub(crate) struct Setting {
     kind: Kind,
     /// None for one that works elsewhere than in the container.
     variable: Option<EnvName>,
+    is_secret: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +67,11 @@ pub(crate) struct Misfit {
 }
 
 impl Setting {
+    /// Whether nobody may see its value.
+    pub(crate) const fn is_secret(&self) -> bool {
+        self.is_secret
+    }
+
     /// What this value does; one that is null or empty is as one that isn't
     /// set.
     pub(crate) fn effect(&self, value: &Value) -> Result<Effect<'_, String>, Misfit> {
@@ -240,7 +246,11 @@ impl TryFrom<Written> for Setting {
     fn try_from(written: Written) -> Result<Self, String> {
         let object = match written {
             Written::Variable(name) => {
-                return Ok(Self { kind: Kind::Text, variable: Some(EnvName::try_from(name)?) });
+                return Ok(Self {
+                    kind: Kind::Text,
+                    variable: Some(EnvName::try_from(name)?),
+                    is_secret: false,
+                });
             }
             Written::Object(object) => object,
         };
@@ -254,6 +264,7 @@ impl TryFrom<Written> for Setting {
         if object.otherwise.is_some() && object.to.is_none() {
             return Err("only a path has an \"otherwise\"".to_owned());
         }
+        let is_secret = object.r#type == WrittenKind::Password;
         let kind = match (object.r#type, object.to) {
             (WrittenKind::Path, Some(to)) => {
                 Kind::Folder { to: FolderPath::try_from(to)?, otherwise: object.otherwise }
@@ -265,6 +276,6 @@ impl TryFrom<Written> for Setting {
             (WrittenKind::Enum, _) => Kind::One(object.of),
             (WrittenKind::MultiEnum, _) => Kind::Some(object.of),
         };
-        Ok(Self { kind, variable: object.variable.map(EnvName::try_from).transpose()? })
+        Ok(Self { kind, variable: object.variable.map(EnvName::try_from).transpose()?, is_secret })
     }
 }

@@ -111,9 +111,11 @@ impl Play {
             .unwrap_or_else(PoisonError::into_inner)
             .values_mut()
             .for_each(|at| *at = Duration::ZERO);
-        if self.weather.planted != Some(Planted::UnknownLies) {
-            self.disk.set_honesty(self.weather.disk, self.dice.below(u64::MAX));
-        }
+        let lies = match self.weather.planted {
+            Some(Planted::UnknownLies) => Honesty::Lies,
+            _ => self.weather.disk,
+        };
+        self.disk.set_honesty(lies, self.dice.below(u64::MAX));
         if self.weather.disk == Honesty::Lies {
             self.forget();
         }
