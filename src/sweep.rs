@@ -202,7 +202,7 @@ async fn readable(context: &Context) -> Result<Placements, StoreError> {
         for row in page.records {
             match store.placements(&PlacementQuery::Of(vec![row.decky])).await {
                 Err(StoreError::Corrupt { what }) => {
-                    log::error!(target: "decnet_lifecycle::sweep", what = what; "a placement is damaged; forget its decky");
+                    log::error!(target: "decnet_lifecycle::sweep", what:% = what; "a placement is damaged; forget its decky");
                 }
                 found => found?.into_iter().for_each(|placement| drop(readable.set(placement))),
             }
