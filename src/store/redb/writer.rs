@@ -254,7 +254,7 @@ impl Writer {
             return false;
         }
         if opened.is_ok() && !std::mem::replace(&mut self.is_suspect, true) {
-            log::warn!(target: "decnet_lifecycle::store", error = why; "opened anew after an error");
+            log::warn!(target: "decnet_lifecycle::store", error:% = why; "opened anew after an error");
             return true;
         }
         let why = opened.err().unwrap_or(why);
@@ -263,7 +263,7 @@ impl Writer {
             None => FIRST_WAIT,
         };
         if self.failing.is_none() {
-            log::error!(target: "decnet_lifecycle::store", error = why; "the store can't be written; it is tried again until it can be, and nothing is taken meanwhile");
+            log::error!(target: "decnet_lifecycle::store", error:% = why; "the store can't be written; it is tried again until it can be, and nothing is taken meanwhile");
         }
         self.failing = Some(Failing { wait, next: Instant::now() + wait });
         self.health.set(StoreHealth::Failing { why });
