@@ -135,7 +135,8 @@ pub fn free_port() -> u16 {
 }
 
 impl Server {
-    fn given() -> Option<Self> {
+    /// That which the environment names.
+    pub fn given() -> Option<Self> {
         let url = std::env::var("DECNET_LIFECYCLE_TEST_POSTGRES").ok().filter(|url| !url.is_empty())?;
         let psql = binaries().map_or_else(|| "psql".into(), |bin| bin.join("psql"));
         Some(Self { url, kept: None, psql, schemas: AtomicU32::new(0) })

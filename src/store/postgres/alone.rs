@@ -33,6 +33,11 @@ impl Alone {
         self.link.is_closed()
     }
 
+    /// Waits until the lock may be gone.
+    pub(super) async fn lost(&self) {
+        self.link.ended().await;
+    }
+
     /// Asks for the lock. What is left of an earlier connection of ours is
     /// ended first.
     pub(super) async fn ask(connector: &Connector, before: Option<&Self>) -> Result<Asked, Trouble> {

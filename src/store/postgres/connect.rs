@@ -41,11 +41,18 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// Closed with the link: its driver then has a moment to end.
     _alive: Sender<()>,
+    /// Closed when its driver has ended.
+    driven: Receiver<()>,
 }
 
 impl Link {
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&self) {
+        let _ = self.driven.recv().await;
     }
 }
 
@@ -149,10 +156,14 @@ impl Connector {
             let _ = gone.recv().await;
             Timer::after(GOODBYE).await;
         };
-        let driver: Driver = Box::pin(or(driver, given_up));
+        let (driving, driven) = async_channel::bounded::<()>(1);
+        let driver: Driver = Box::pin(async move {
+            or(driver, given_up).await;
+            drop(driving);
+        });
         let closed = || Trouble::Wrong(Cause::new("the store is closed"));
         self.drivers.send(driver).await.map_err(|_| closed())?;
-        Ok(Link { client, _alive: alive })
+        Ok(Link { client, _alive: alive, driven })
     }
 }
 

@@ -123,9 +123,7 @@ impl From<tokio_postgres::Error> for Trouble {
         match error.code() {
             Some(code) if passes(code) => Self::Again(cause),
             Some(_) => Self::Wrong(cause),
-            None if error.source().is_some_and(|source| source.is::<std::io::Error>()) => Self::Again(cause),
-            None if error.is_closed() => Self::Again(cause),
-            // An answer that isn't one comes from something else than a server.
+            // No answer, or one that isn't: a server that is well gives others.
             None => Self::Again(cause),
         }
     }

@@ -30,11 +30,16 @@ use super::schema::schema_sql;
 ///
 /// ```
 /// use decnet_lifecycle::store::PostgresSettings;
+/// use std::time::Duration;
 ///
 /// let url = "postgres://decnet:s3cret@db1,db2/decnet?sslmode=verify-full&sslrootcert=/etc/decnet/ca.pem";
 /// let settings: PostgresSettings = url.parse()?;
 /// assert_eq!(settings.hosts(), "db1:5432, db2:5432");
 /// assert!(!format!("{settings:?}").contains("s3cret"));
+///
+/// let settings = settings.schema("decoys")?.password("0ther").notify(false).only_writer().existing_only();
+/// let settings = settings.patience(Duration::from_secs(5)).answer_within(Duration::from_secs(20));
+/// assert!(settings.has_password() && settings.schema_sql().contains("create table decoys.lifecycles"));
 ///
 /// let halfway = "postgres://decnet@db1/decnet?sslmode=prefer".parse::<PostgresSettings>();
 /// assert!(halfway.unwrap_err().to_string().contains("verify-full"));

@@ -1,9 +1,11 @@
 //! What the store's thread writes: what has gathered becomes one transaction.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_channel::{Receiver, Sender};
 use async_io::Timer;
+use futures_lite::future::or;
 
 use crate::decide::{Batch, Outcome};
 use crate::lifecycle::Revision;
@@ -14,6 +16,7 @@ use super::commit::{Failed, commit};
 use super::connect::{Connector, Link};
 use super::doubt::{Doubt, was_committed};
 use super::error::{Cause, Trouble};
+use super::gather::{Gate, Hope};
 use super::patience::Tries;
 use super::prune;
 
@@ -32,6 +35,7 @@ pub(super) enum Command {
 pub(super) struct Writer {
     connector: Connector,
     commands: Receiver<Command>,
+    gate: Arc<Gate>,
     link: Option<Link>,
     /// The lock of the only writer, where that is wanted.
     alone: Option<Alone>,
@@ -45,29 +49,33 @@ impl Writer {
     pub(super) fn new(
         connector: Connector,
         commands: Receiver<Command>,
+        gate: Arc<Gate>,
         link: Link,
         alone: Option<Alone>,
     ) -> Self {
         let link = Some(link);
-        Self { connector, commands, link, alone, newest: Revision::ZERO, down_since: None }
+        Self { connector, commands, gate, link, alone, newest: Revision::ZERO, down_since: None }
     }
 
     /// Writes until it is told to close, or nobody can tell it anything.
     pub(super) async fn run(mut self) {
         let mut held: Option<Command> = None;
+        let mut hope = Hope::default();
         loop {
             let command = match held.take() {
                 Some(command) => command,
-                None => match self.commands.recv().await {
-                    Ok(command) => command,
-                    Err(_) => break,
+                None => match self.next().await {
+                    Some(command) => command,
+                    None => break,
                 },
             };
             match command {
                 Command::Commit { batch, reply } => {
                     let (batches, replies);
                     (batches, replies, held) = self.gather(batch, reply);
+                    let began = Instant::now();
                     self.answer(&batches, &replies).await;
+                    hope.wait(&self.gate, &self.commands, batches.len(), began.elapsed()).await;
                 }
                 Command::Prune { policy, reply } => {
                     let _ = reply.try_send(self.prune(&policy).await);
@@ -80,6 +88,35 @@ impl Writer {
                     self.alone = None;
                     let _ = reply.try_send(Ok(()));
                     break;
+                }
+            }
+        }
+    }
+
+    /// The next command; a lock that is lost meanwhile is taken again at once,
+    /// before another does.
+    async fn next(&mut self) -> Option<Command> {
+        loop {
+            let lost = async {
+                match &self.alone {
+                    Some(alone) => alone.lost().await,
+                    None => std::future::pending().await,
+                }
+                Err(())
+            };
+            match or(async { Ok(self.commands.recv().await.ok()) }, lost).await {
+                Ok(command) => return command,
+                Err(()) => {
+                    let mut tries = Tries::new(self.down_since);
+                    // Whoever commits next is told what came of it.
+                    while let Err(Trouble::Again(_)) = self.still_alone().await {
+                        if !self.commands.is_empty() || !self.pause(&mut tries).await {
+                            return self.commands.recv().await.ok();
+                        }
+                    }
+                    if self.alone.as_ref().is_some_and(Alone::is_lost) {
+                        return self.commands.recv().await.ok();
+                    }
                 }
             }
         }
@@ -166,7 +203,7 @@ impl Writer {
         doubt: &mut Option<Box<Doubt>>,
     ) -> Result<Vec<Vec<Outcome>>, Trouble> {
         let link = self.link().await?;
-        let settings = std::sync::Arc::clone(&self.connector.settings);
+        let settings = Arc::clone(&self.connector.settings);
         if let Some(earlier) = doubt.take() {
             // An error leaves the doubt, and drops the connection.
             let earlier = doubt.insert(earlier);
@@ -220,7 +257,7 @@ impl Writer {
 
     async fn prune_once(&mut self, policy: &Retention, sent: &mut bool) -> Result<Pruned, Trouble> {
         let link = self.link().await?;
-        let settings = std::sync::Arc::clone(&self.connector.settings);
+        let settings = Arc::clone(&self.connector.settings);
         let pruned = prune::prune(&link.client, &settings, policy, sent).await?;
         self.link = Some(link);
         Ok(pruned)
@@ -228,15 +265,7 @@ impl Writer {
 
     /// The connection, taken out: who puts it back says that it is well.
     async fn link(&mut self) -> Result<Link, Trouble> {
-        if self.alone.as_ref().is_some_and(Alone::is_lost) {
-            match Alone::ask(&self.connector, self.alone.as_ref()).await.inspect_err(|_| self.down())? {
-                Asked::Ours(alone) => self.alone = Some(alone),
-                Asked::Theirs(by) => {
-                    let why = format!("another master has taken the database ({by})");
-                    return Err(Trouble::Store(StoreError::Closed { why }));
-                }
-            }
-        }
+        self.still_alone().await?;
         if let Some(link) = self.link.take().filter(|link| !link.is_closed()) {
             return Ok(link);
         }
@@ -250,6 +279,23 @@ impl Writer {
             Err(trouble) => {
                 self.down();
                 Err(trouble)
+            }
+        }
+    }
+
+    /// Takes the lock of the only writer again if it is lost.
+    async fn still_alone(&mut self) -> Result<(), Trouble> {
+        if !self.alone.as_ref().is_some_and(Alone::is_lost) {
+            return Ok(());
+        }
+        match Alone::ask(&self.connector, self.alone.as_ref()).await.inspect_err(|_| self.down())? {
+            Asked::Ours(alone) => {
+                self.alone = Some(alone);
+                Ok(())
+            }
+            Asked::Theirs(by) => {
+                let why = format!("another master has taken the database ({by})");
+                Err(Trouble::Store(StoreError::Closed { why }))
             }
         }
     }
