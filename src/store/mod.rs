@@ -36,8 +36,9 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// ```
 /// # use std::collections::{BTreeMap, BTreeSet};
 /// # use std::sync::{Arc, Mutex};
-/// # use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
-/// # use decnet_lifecycle::{*, runner::Seen};
+/// # use decnet_lifecycle::decide::{Batch, KeyEntry, Needs, Outcome, Seen, decide};
+/// # use decnet_lifecycle::{*, lifecycle::Revision, placement::Placement};
+/// # use decnet_lifecycle::store::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store};
 /// #[derive(Debug, Default)]
 /// struct Maps {
 ///     rows: BTreeMap<LifecycleId, Record>,
