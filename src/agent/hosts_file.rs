@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -221,7 +220,9 @@ impl HostsFile {
         let mut lock_path = self.path.clone().into_os_string();
         lock_path.push(".lock");
         let mut options = File::options();
-        options.create(true).truncate(false).write(true).mode(0o600);
+        options.create(true).truncate(false).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let lock = options.open(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
         let mut hosts = (*self.load()?).clone();
