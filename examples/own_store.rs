@@ -128,8 +128,8 @@ impl Store for Snapshots {
             let old = from.rows.values().filter(is_old).filter(|row| !named.contains(&row.id));
             let rows = old.take(policy.limit).map(|row| to.rows.remove(&row.id)).count();
             to.keys.retain(|_, entry| entry.ids.iter().any(|id| to.rows.contains_key(id)));
-            let looked_at = from.feed.values().take(policy.limit);
-            if let Some(last) = looked_at.filter(|entry| entry.at < policy.closed_before).next_back() {
+            let mut looked_at = from.feed.values().take(policy.limit);
+            if let Some(last) = looked_at.rfind(|entry| entry.at < policy.closed_before) {
                 to.feed = to.feed.split_off(&last.revision.next());
             }
             let entries = from.feed.len() - to.feed.len();
