@@ -55,16 +55,17 @@
 //! | [`fleet`] | fleet files, as JSON and INI |
 //! | [`clock`] | time, injected |
 //! | `testkit` | fakes, faults, simulation, and suites for parts of one's own |
+//! | [`manual`] | how to embed a master, run a swarm, write parts of one's own, and test them |
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `redb` | yes | [`store::RedbStore`], the embedded store |
-//! | `postgres` | | `store::PostgresStore`, where users outgrow one machine's file |
-//! | `process` | yes | [`engine::process`]: a decoy process for each service |
-//! | `compose` | yes | [`engine::compose`]: containers, by a compose tool |
-//! | `unix-bus` | | `bus::unix`: DECNET's bus on a UNIX socket |
+//! | `postgres` | | `store::PostgresStore`, where users outgrow one machine's file (Unix) |
+//! | `process` | yes | [`engine::process`]: a decoy process for each service (Unix) |
+//! | `compose` | yes | [`engine::compose`]: containers, by a compose tool (Unix) |
+//! | `unix-bus` | | `bus::unix`: DECNET's bus on a UNIX socket (Unix) |
 //! | `https` | | `agent::https`: workers' agents over mTLS |
 //! | `worker` | | `worker`: takes dispatches, and tells in its beats how they ended |
 //! | `testkit` | | `testkit` |
@@ -102,6 +103,7 @@
 //!     Ok(())
 //! }
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -123,6 +125,10 @@ pub mod fleet;
 mod heartbeat;
 pub mod journal;
 pub mod lifecycle;
+// Only in the documentation; what it shows is tested where all of it is there.
+#[cfg(any(all(doc, not(doctest)), all(doctest, feature = "cli", feature = "testkit")))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
+pub mod manual;
 mod master;
 pub mod placement;
 pub mod private_file;

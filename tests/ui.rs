@@ -7,8 +7,16 @@
 mod pass {
     #![allow(dead_code)]
 
+    #[path = "accept_before_recover.rs"]
+    mod accept_before_recover;
     #[path = "clone_a_handle.rs"]
     mod clone_a_handle;
+    #[path = "commit_a_step_twice.rs"]
+    mod commit_a_step_twice;
+    #[path = "end_a_handed_over.rs"]
+    mod end_a_handed_over;
+    #[path = "end_rows_of_a_host_by_a_report.rs"]
+    mod end_rows_of_a_host_by_a_report;
     #[path = "fail_a_failed.rs"]
     mod fail_a_failed;
     #[path = "fail_a_succeeded.rs"]
@@ -19,6 +27,8 @@ mod pass {
     mod ignore_a_transition;
     #[path = "set_a_status.rs"]
     mod set_a_status;
+    #[path = "settle_rows_of_the_engine.rs"]
+    mod settle_rows_of_the_engine;
     #[path = "start_a_running.rs"]
     mod start_a_running;
     #[path = "succeed_a_pending.rs"]
@@ -29,6 +39,8 @@ mod pass {
     mod take_a_step_for_a_state;
     #[path = "use_after_move.rs"]
     mod use_after_move;
+    #[path = "use_started_rows_twice.rs"]
+    mod use_started_rows_twice;
 }
 
 #[test]

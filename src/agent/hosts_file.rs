@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -236,10 +235,13 @@ impl HostsFile {
         let mut lock_path = self.path.clone().into_os_string();
         lock_path.push(".lock");
         let mut options = File::options();
-        options.create(true).truncate(false).write(true).mode(0o600);
+        options.create(true).truncate(false).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let lock = options.open(&lock_path).map_err(io)?;
         lock.lock().map_err(io)?;
-        lock.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
+        #[cfg(unix)]
+        lock.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(io)?;
         let mut hosts = (*self.read(Broken::Refused)?).clone();
         let changed = change(&mut hosts)?;
         apart(&hosts)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Status};
 
 mod channel;
-#[cfg(feature = "unix-bus")]
+#[cfg(all(feature = "unix-bus", unix))]
 pub mod unix;
 
 pub use channel::{ChannelBus, Subscription};

@@ -12,9 +12,9 @@ use crate::lifecycle::text::without_secrets;
 use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId, Secrets};
 
 mod cancel;
-#[cfg(feature = "compose")]
+#[cfg(all(feature = "compose", unix))]
 pub mod compose;
-#[cfg(feature = "process")]
+#[cfg(all(feature = "process", unix))]
 pub mod process;
 
 pub use cancel::CancelToken;

@@ -12,7 +12,7 @@ mod error;
 mod feed;
 mod health;
 mod memory;
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 mod postgres;
 mod query;
 #[cfg(feature = "redb")]
@@ -22,7 +22,7 @@ pub use error::StoreError;
 pub use feed::{Entry, Feed};
 pub use health::StoreHealth;
 pub use memory::MemoryStore;
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", unix))]
 pub use postgres::{PostgresError, PostgresSettings, PostgresStore};
 pub use query::{Cursor, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query, Retention};
 #[cfg(feature = "redb")]
@@ -42,8 +42,9 @@ pub use redb::{OpenError, RedbReader, RedbStore};
 /// ```
 /// # use std::collections::{BTreeMap, BTreeSet};
 /// # use std::sync::{Arc, Mutex};
-/// # use decnet_lifecycle::decide::{KeyEntry, Needs, Seen, decide};
-/// # use decnet_lifecycle::{*, runner::Seen};
+/// # use decnet_lifecycle::decide::{Batch, KeyEntry, Needs, Outcome, Seen, decide};
+/// # use decnet_lifecycle::{*, lifecycle::Revision, placement::Placement};
+/// # use decnet_lifecycle::store::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store};
 /// #[derive(Debug, Default)]
 /// struct Maps {
 ///     rows: BTreeMap<LifecycleId, Record>,

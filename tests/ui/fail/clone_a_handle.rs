@@ -1,4 +1,4 @@
-use decnet_lifecycle::{*, lifecycle::{Lifecycle, Pending}};
+use decnet_lifecycle::lifecycle::{Lifecycle, Pending};
 
 fn copy(row: &Lifecycle<Pending>) -> Lifecycle<Pending> {
     row.clone()

@@ -1,4 +1,4 @@
-use decnet_lifecycle::{*, lifecycle::{Lifecycle, Pending}};
+use decnet_lifecycle::lifecycle::{Lifecycle, Pending};
 
 fn leave(row: Lifecycle<Pending>) {
     row.hand_over();

@@ -1,4 +1,4 @@
-use decnet_lifecycle::{*, lifecycle::{AnyLifecycle, Succeeded}};
+use decnet_lifecycle::{*, lifecycle::AnyLifecycle};
 
 fn set(mut row: AnyLifecycle) {
     row.set_status(Status::Succeeded);
