@@ -23,7 +23,7 @@ impl Strategy for Canary {
         let canary = cx.start(Rows::from([(name.clone(), first)])).await;
         let report = cx.deploy(&canary).await;
         if cx.end(canary, &report).await.all_succeeded() {
-            LocalDeploy.run(cx, rows).await;
+            LocalDeploy::default().run(cx, rows).await;
         } else {
             let why = format!("not begun: {name}, which went first, did not come up");
             cx.fail(rows, &Failure::new(FailureKind::Engine, &why)).await;

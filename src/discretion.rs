@@ -153,4 +153,9 @@ impl Progress for Discreet {
     fn note(&self, decky: &DeckyName, text: &str) {
         self.inner.note(decky, &self.discretion.secrets().hide(text));
     }
+
+    fn ended(&self, decky: &DeckyName, outcome: &Result<(), Failure>) {
+        let outcome = outcome.clone().map_err(|failure| failure.hiding(&self.discretion.secrets()));
+        self.inner.ended(decky, &outcome);
+    }
 }

@@ -162,12 +162,24 @@ impl Work {
     pub fn note(&self, decky: &DeckyName, text: &str) {
         self.progress.note(decky, &without_secrets(text, NOTE));
     }
+
+    /// Tells how a decky has ended as soon as that is certain, while others of
+    /// the call are still under way. The report of the call says it again; what
+    /// it says of a decky that was told of already counts for nothing.
+    pub fn report(&self, decky: &DeckyName, outcome: &Result<(), Failure>) {
+        self.progress.ended(decky, outcome);
+    }
 }
 
 /// Hears how deckies are coming along. Must return at once.
 pub trait Progress: fmt::Debug + Send + Sync + 'static {
     /// A few words on one decky.
     fn note(&self, decky: &DeckyName, text: &str);
+
+    /// How a decky has ended, told before the call that it is of has.
+    fn ended(&self, decky: &DeckyName, outcome: &Result<(), Failure>) {
+        let _ = (decky, outcome);
+    }
 }
 
 /// Progress that nobody listens to.

@@ -45,6 +45,12 @@ impl Ended {
     pub fn all_succeeded(&self) -> bool {
         !self.succeeded.is_empty() && self.failed.is_empty() && self.others.is_empty()
     }
+
+    pub(super) fn extend(&mut self, more: Self) {
+        self.succeeded.extend(more.succeeded);
+        self.failed.extend(more.failed);
+        self.others.extend(more.others);
+    }
 }
 
 impl Context {

@@ -1,12 +1,12 @@
 //! One engine call for many rows of the master's own deckies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::FutureExt;
 
-use crate::engine::{Report, Task, Work};
+use crate::engine::{Progress, Report, Task, Work};
 use crate::fleet::FleetConfig;
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending, Running};
 use crate::master::{Master, Stage, Turn, panic_text};
@@ -83,40 +83,146 @@ impl Context {
     pub async fn end(&self, started: Started, report: &Report) -> Ended {
         let Started { rows, _turn } = started;
         let ends = rows.into_iter().map(|(decky, row)| {
-            let mut outcome = report.outcome(&decky);
-            if let Err(failure) = &outcome
-                && failure.kind() != FailureKind::Cancelled
-                && self.is_cancelled(&row)
-            {
-                outcome = Err(Failure::new(FailureKind::Cancelled, failure.message()));
-            }
+            let outcome = self.outcome(&row, report.outcome(&decky));
             (row, outcome)
         });
         self.close(ends.collect()).await
+    }
+
+    /// As [`deploy`](Self::deploy) and [`end`](Self::end), but that each row
+    /// ends as soon as the engine has told of its decky ([`Work::report`]): a
+    /// fast one doesn't wait for a slow one, and if the master dies meanwhile,
+    /// only what was not known has failed.
+    pub async fn deploy_as_reported(&self, started: Started) -> Ended {
+        self.as_reported(Call::Deploy, started).await
+    }
+
+    /// As [`deploy_as_reported`](Self::deploy_as_reported), for a teardown.
+    pub async fn teardown_as_reported(&self, started: Started) -> Ended {
+        self.as_reported(Call::Teardown, started).await
+    }
+
+    /// What ends a row, given what its engine says: who asked for it to stop
+    /// is told that it did.
+    fn outcome(&self, row: &Lifecycle<Running>, said: Result<(), Failure>) -> Result<(), Failure> {
+        said.map_err(|failure| match failure.kind() {
+            FailureKind::Cancelled => failure,
+            _ if self.is_cancelled(row) => Failure::new(FailureKind::Cancelled, failure.message()),
+            _ => failure,
+        })
     }
 
     async fn call_engine(&self, call: Call, started: &Started) -> Report {
         if started.is_empty() {
             return Report::new();
         }
-        match fleet(&self.master, call, started).await {
-            Ok(fleet) => call_engine(&self.master, call, &Arc::new(fleet), started).await,
-            Err(failure) => all_failed(started, &failure),
+        let progress = Arc::clone(&self.master.local.progress);
+        match self.called(call, &started.rows, progress).await {
+            Ok(report) => report,
+            Err(failure) => all_failed(started.rows.keys(), &failure),
         }
     }
+
+    async fn as_reported(&self, call: Call, started: Started) -> Ended {
+        let Started { rows, _turn } = started;
+        if rows.is_empty() {
+            return Ended::default();
+        }
+        let (tell, told) = async_channel::unbounded();
+        let progress = Arc::new(Reported { inner: Arc::clone(&self.master.local.progress), tell });
+        let left = Mutex::new(rows);
+        let names: Vec<DeckyName> = lock(&left).keys().cloned().collect();
+        let calling = async {
+            let called = {
+                let tasks = self.tasks(&lock(&left));
+                let fleet = fleet(&self.master, call, &tasks).await;
+                match fleet {
+                    Ok(fleet) => perform(&self.master, call, fleet, tasks, progress).await,
+                    Err(failure) => Err(failure),
+                }
+            };
+            // Also if the engine keeps who is told for longer than its call.
+            told.close();
+            called.unwrap_or_else(|failure| all_failed(names.iter(), &failure))
+        };
+        let ending = async {
+            let mut ended = Ended::default();
+            while let Ok(first) = told.recv().await {
+                // All that has gathered ends in one commit.
+                let more = std::iter::from_fn(|| told.try_recv().ok());
+                let ends: Vec<_> = std::iter::once(first)
+                    .chain(more)
+                    .filter_map(|(decky, said)| {
+                        let row = lock(&left).remove(&decky)?;
+                        let outcome = self.outcome(&row, said);
+                        Some((row, outcome))
+                    })
+                    .collect();
+                ended.extend(self.close(ends).await);
+            }
+            ended
+        };
+        let (report, mut ended) = futures_lite::future::zip(calling, ending).await;
+        let rest = std::mem::take(&mut *lock(&left));
+        ended.extend(self.end(Started { rows: rest, _turn }, &report).await);
+        ended
+    }
+
+    async fn called(
+        &self,
+        call: Call,
+        rows: &Rows<Running>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Report, Failure> {
+        let tasks = self.tasks(rows);
+        let fleet = fleet(&self.master, call, &tasks).await?;
+        perform(&self.master, call, fleet, tasks, progress).await
+    }
+
+    fn tasks(&self, rows: &Rows<Running>) -> BTreeMap<DeckyName, Task> {
+        let task =
+            |row: &Lifecycle<Running>| Task { id: row.id(), cancel: self.master.active.token(row.id()) };
+        rows.iter().map(|(decky, row)| (decky.clone(), task(row))).collect()
+    }
+}
+
+/// Progress, and beside it who ends rows as the engine tells of their deckies.
+#[derive(Debug)]
+struct Reported {
+    inner: Arc<dyn Progress>,
+    tell: async_channel::Sender<(DeckyName, Result<(), Failure>)>,
+}
+
+impl Progress for Reported {
+    fn note(&self, decky: &DeckyName, text: &str) {
+        self.inner.note(decky, text);
+    }
+
+    fn ended(&self, decky: &DeckyName, outcome: &Result<(), Failure>) {
+        self.inner.ended(decky, outcome);
+        let _ = self.tell.try_send((decky.clone(), outcome.clone()));
+    }
+}
+
+fn lock(rows: &Mutex<Rows<Running>>) -> MutexGuard<'_, Rows<Running>> {
+    rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The fleet that is at home here, as it shall be once this call's rows have
 /// succeeded: read now that the engine is this call's alone, since another call
 /// may have changed it since the request. A teardown's fleet still has what is
 /// to go.
-async fn fleet(master: &Master, call: Call, started: &Started) -> Result<FleetConfig, Failure> {
+async fn fleet(
+    master: &Master,
+    call: Call,
+    tasks: &BTreeMap<DeckyName, Task>,
+) -> Result<FleetConfig, Failure> {
     let home = master.home();
     let placements = master.placements(&PlacementQuery::At(home.clone())).await?;
     let mut own = Vec::new();
     let mut others = Vec::new();
     for placement in &placements {
-        let tried = started.rows.get(&placement.decky).and_then(|row| placement.tried.get(&row.id()));
+        let tried = tasks.get(&placement.decky).and_then(|task| placement.tried.get(&task.id));
         let placed = match tried.map(|tried| &tried.aim) {
             Some(Aim::Up(placed)) => Some(placed),
             Some(Aim::Gone) | None => placement.now(),
@@ -125,7 +231,7 @@ async fn fleet(master: &Master, call: Call, started: &Started) -> Result<FleetCo
         if tried.is_some() { own.push(placed) } else { others.push(placed) }
     }
     let aimed: BTreeSet<&DeckyName> = own.iter().map(|placed| &placed.config.name).collect();
-    if !matches!(call, Call::Teardown) && !started.rows.keys().all(|decky| aimed.contains(decky)) {
+    if !matches!(call, Call::Teardown) && !tasks.keys().all(|decky| aimed.contains(decky)) {
         let text = "nothing says any more what it was to bring about; ask again";
         return Err(Failure::new(FailureKind::Store, text));
     }
@@ -133,24 +239,22 @@ async fn fleet(master: &Master, call: Call, started: &Started) -> Result<FleetCo
     Ok(fleet_of(own.into_iter().chain(others).map(|placed| &**placed)).unwrap_or_else(FleetConfig::nothing))
 }
 
-fn all_failed(started: &Started, failure: &Failure) -> Report {
+fn all_failed<'d>(deckies: impl Iterator<Item = &'d DeckyName>, failure: &Failure) -> Report {
     let mut report = Report::new();
-    for decky in started.rows.keys() {
-        report.failed(decky.clone(), failure.clone());
-    }
+    deckies.for_each(|decky| report.failed(decky.clone(), failure.clone()));
     report
 }
 
-/// Calls the engine; whatever happens is a report. The call is dropped at the
+/// Calls the engine; a panic is a failure like any. The call is dropped at the
 /// rows' deadline, or when all were cancelled and the engine doesn't stop.
-async fn call_engine(master: &Master, call: Call, fleet: &Arc<FleetConfig>, started: &Started) -> Report {
-    let task = |row: &Lifecycle<Running>| Task { id: row.id(), cancel: master.active.token(row.id()) };
-    let work = Work {
-        fleet: Arc::clone(fleet),
-        deckies: started.rows.iter().map(|(decky, row)| (decky.clone(), task(row))).collect(),
-        clock: Arc::clone(&master.time.clock),
-        progress: Arc::clone(&master.local.progress),
-    };
+async fn perform(
+    master: &Master,
+    call: Call,
+    fleet: FleetConfig,
+    deckies: BTreeMap<DeckyName, Task>,
+    progress: Arc<dyn Progress>,
+) -> Result<Report, Failure> {
+    let work = Work { fleet: Arc::new(fleet), deckies, clock: Arc::clone(&master.time.clock), progress };
     let engine = async {
         let called = async {
             match call {
@@ -181,8 +285,5 @@ async fn call_engine(master: &Master, call: Call, fleet: &Arc<FleetConfig>, star
             "cancelled; the engine did not stop in time and was dropped",
         ))
     };
-    match engine.or(too_late).or(too_stubborn).await {
-        Ok(report) => report,
-        Err(failure) => all_failed(started, &failure),
-    }
+    engine.or(too_late).or(too_stubborn).await
 }

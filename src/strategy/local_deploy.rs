@@ -4,18 +4,26 @@ use async_trait::async_trait;
 
 use crate::lifecycle::Pending;
 
-use super::{Context, Rows, Strategy};
+use super::{Context, Ending, Rows, Strategy};
 
 /// Brings the rows' deckies up by one engine call, which sees all that are at
-/// home here; ends the rows in one commit.
+/// home here.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LocalDeploy;
+pub struct LocalDeploy {
+    /// When the rows end.
+    pub ending: Ending,
+}
 
 #[async_trait]
 impl Strategy for LocalDeploy {
     async fn run(&self, cx: &Context, rows: Rows<Pending>) {
         let started = cx.start(rows).await;
-        let report = cx.deploy(&started).await;
-        cx.end(started, &report).await;
+        match self.ending {
+            Ending::Together => {
+                let report = cx.deploy(&started).await;
+                cx.end(started, &report).await;
+            }
+            Ending::AsReported => drop(cx.deploy_as_reported(started).await),
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use drive::{Drive, Job};
 pub use engine_call::Started;
 pub use local_deploy::LocalDeploy;
 pub use local_mutate::LocalMutate;
-pub use selection::{Place, Strategies};
+pub use selection::{Ending, Place, Strategies};
 pub use swarm_deploy::SwarmDeploy;
 pub use swarm_mutate::SwarmMutate;
 pub use teardown::{LocalTeardown, SwarmTeardown};
@@ -71,7 +71,7 @@ pub type Rows<S> = BTreeMap<DeckyName, Lifecycle<S>>;
 ///         let canary = cx.start(Rows::from([first])).await;
 ///         let report = cx.deploy(&canary).await;
 ///         if cx.end(canary, &report).await.all_succeeded() {
-///             LocalDeploy.run(cx, rows).await;
+///             LocalDeploy::default().run(cx, rows).await;
 ///         } else {
 ///             let why = Failure::new(FailureKind::Engine, "the first decky did not come up");
 ///             cx.fail(rows, &why).await;

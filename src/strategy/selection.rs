@@ -15,6 +15,17 @@ pub enum Place {
     Swarm,
 }
 
+/// When the rows of one engine call end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// All in one commit, by the call's report.
+    #[default]
+    Together,
+    /// Each as soon as the engine has told of its decky
+    /// ([`Work::report`](crate::engine::Work::report)).
+    AsReported,
+}
+
 /// A strategy for each operation and [`Place`]; the built-in ones unless told
 /// otherwise.
 ///
@@ -35,14 +46,26 @@ struct Both {
 impl Default for Strategies {
     fn default() -> Self {
         Self {
-            deploy: Both::new(LocalDeploy, SwarmDeploy),
+            deploy: Both::new(LocalDeploy::default(), SwarmDeploy),
             mutate: Both::new(LocalMutate, SwarmMutate),
-            teardown: Both::new(LocalTeardown, SwarmTeardown),
+            teardown: Both::new(LocalTeardown::default(), SwarmTeardown),
         }
     }
 }
 
 impl Strategies {
+    /// The built-in ones, whose local deploys and teardowns end their rows so.
+    /// A mutate puts the services of before back if it fails, and so ends in one
+    /// commit always.
+    #[must_use]
+    pub fn ending(ending: Ending) -> Self {
+        Self::default().with(Operation::Deploy, Place::Local, LocalDeploy { ending }).with(
+            Operation::Teardown,
+            Place::Local,
+            LocalTeardown { ending },
+        )
+    }
+
     /// Takes this strategy from now on.
     #[must_use]
     pub fn with(mut self, operation: Operation, place: Place, strategy: impl Strategy) -> Self {

@@ -9,11 +9,14 @@ use crate::placement::Home;
 use crate::store::PlacementQuery;
 
 use super::swarm_deploy::by_host;
-use super::{Call, Context, Rows, Strategy, dispatch};
+use super::{Call, Context, Ending, Rows, Strategy, dispatch};
 
 /// One engine call for all of the master's own.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LocalTeardown;
+pub struct LocalTeardown {
+    /// When the rows end.
+    pub ending: Ending,
+}
 
 /// One agent call for each of the workers' deckies, or one for all that a host
 /// has: what an agent leaves of a single decky goes with the last of them. The
@@ -25,8 +28,13 @@ pub struct SwarmTeardown;
 impl Strategy for LocalTeardown {
     async fn run(&self, cx: &Context, rows: Rows<Pending>) {
         let started = cx.start(rows).await;
-        let report = cx.teardown(&started).await;
-        cx.end(started, &report).await;
+        match self.ending {
+            Ending::Together => {
+                let report = cx.teardown(&started).await;
+                cx.end(started, &report).await;
+            }
+            Ending::AsReported => drop(cx.teardown_as_reported(started).await),
+        }
     }
 }
 

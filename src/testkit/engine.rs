@@ -120,10 +120,11 @@ impl FakeEngine {
                 }
                 EngineScript::HangStubbornly => std::future::pending().await,
                 EngineScript::Panic => std::panic::resume_unwind(Box::new("scripted panic")),
-                EngineScript::Forget => {}
+                EngineScript::Forget => continue,
             }
+            self.bring_about(operation, work, &report);
+            work.report(decky, &report.outcome(decky));
         }
-        self.bring_about(operation, work, &report);
         Ok(report)
     }
 

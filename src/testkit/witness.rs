@@ -1,6 +1,6 @@
 //! Compares what engine, agents and bus are told with what is durable at that moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use futures_lite::future::{block_on, poll_once};
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
 use crate::beat::{Delta, Reported};
 use crate::bus::{Bus, Event};
-use crate::engine::{Engine, Report, Turns, Work};
+use crate::engine::{Engine, Progress, Report, Turns, Work};
 use crate::fleet::{FleetConfig, Problems};
 use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Status};
 use crate::store::{Entry, Store, StoreError};
@@ -151,10 +151,38 @@ impl Witness {
         }
     }
 
+    /// The same work, and hears what is told of a decky before the call's end.
+    fn listening(self: &Arc<Self>, work: &Work) -> Work {
+        let deckies = work.deckies.iter().map(|(decky, task)| (decky.clone(), task.id)).collect();
+        let heard = Heard { witness: Arc::clone(self), inner: Arc::clone(&work.progress), deckies };
+        Work { progress: Arc::new(heard), ..work.clone() }
+    }
+
     fn engine_said(&self, work: &Work, report: &Result<Report, Failure>) {
         let Ok(report) = report else { return };
         let good = work.deckies.iter().filter(|(decky, _)| report.outcome(decky).is_ok());
         self.seen().evidence.extend(good.map(|(_, task)| task.id));
+    }
+}
+
+/// Progress of a call, and what is told of its deckies before its end.
+#[derive(Debug)]
+struct Heard {
+    witness: Arc<Witness>,
+    inner: Arc<dyn Progress>,
+    deckies: BTreeMap<DeckyName, LifecycleId>,
+}
+
+impl Progress for Heard {
+    fn note(&self, decky: &DeckyName, text: &str) {
+        self.inner.note(decky, text);
+    }
+
+    fn ended(&self, decky: &DeckyName, outcome: &Result<(), Failure>) {
+        if let (Ok(()), Some(id)) = (outcome, self.deckies.get(decky)) {
+            self.witness.seen().evidence.insert(*id);
+        }
+        self.inner.ended(decky, outcome);
     }
 }
 
@@ -176,21 +204,21 @@ impl Engine for SeenEngine {
 
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.witness.engine_called(work);
-        let report = self.inner.deploy(work).await;
+        let report = self.inner.deploy(&self.witness.listening(work)).await;
         self.witness.engine_said(work, &report);
         report
     }
 
     async fn mutate(&self, work: &Work) -> Result<Report, Failure> {
         self.witness.engine_called(work);
-        let report = self.inner.mutate(work).await;
+        let report = self.inner.mutate(&self.witness.listening(work)).await;
         self.witness.engine_said(work, &report);
         report
     }
 
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
         self.witness.engine_called(work);
-        let report = self.inner.teardown(work).await;
+        let report = self.inner.teardown(&self.witness.listening(work)).await;
         self.witness.engine_said(work, &report);
         report
     }

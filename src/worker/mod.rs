@@ -46,6 +46,7 @@ use crate::lifecycle::{HostId, LifecycleId};
 use crate::master::Deadlines;
 use crate::runner::{AcceptError, Accepted, BuildError, RecoverError, Recovered, Runner, Unrecovered};
 use crate::store::{Store, StoreError};
+use crate::strategy::{Ending, Strategies};
 
 mod beats;
 mod body;
@@ -279,6 +280,8 @@ impl WorkerBuilder {
         let mut runner = Runner::builder(Arc::clone(&self.store), Arc::clone(&self.engine))
             .clock(Arc::clone(&self.clock))
             .progress(self.progress)
+            // What is known of a decky is told in the next beat.
+            .strategies(Strategies::ending(Ending::AsReported))
             .deadlines(self.deadlines)
             .master(crate::lifecycle::MasterName::parse(self.host.as_str())?);
         if let Some(seed) = self.seed {

@@ -6,6 +6,7 @@ mod deltas;
 mod local;
 mod original;
 mod placed;
+mod reported;
 mod reviewed;
 mod runtimes;
 mod swarm;

@@ -11,6 +11,7 @@ use decnet_lifecycle::{
     engine::{Engine, Progress},
     placement::{Home as Machine, Placement},
     store::{PlacementQuery, Store},
+    strategy::{Ending, Strategies},
 };
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,8 @@ impl Chosen {
 
     /// A master over the store with this engine.
     pub fn runner(&self, store: Arc<dyn Store>, progress: Arc<dyn Progress>) -> RunnerBuilder {
-        Runner::builder(store, self.engine()).progress(progress)
+        let strategies = Strategies::ending(Ending::AsReported);
+        Runner::builder(store, self.engine()).progress(progress).strategies(strategies)
     }
 
     /// What the fleet's state says of where the compose file lies.

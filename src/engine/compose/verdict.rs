@@ -102,6 +102,10 @@ impl Judge<'_> {
                     Ok(standings) => self.verdict(decky, standings.get(decky), is_late).await,
                 };
                 if let Some(verdict) = verdict {
+                    // What failed is still to be taken away.
+                    if verdict.is_ok() {
+                        self.work.report(decky, &verdict);
+                    }
                     decided.insert(decky.clone(), verdict);
                 }
             }

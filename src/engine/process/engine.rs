@@ -180,6 +180,7 @@ impl ProcessEngine {
                     Job::Up => self.up(work, decky, found).await,
                     Job::Down => self.down(work, decky, &found).await,
                 };
+                work.report(decky, &done);
                 (decky, done)
             }
         });
