@@ -1,23 +1,24 @@
 //! A master under axum and tokio: `POST /deckies/deploy` answers 202 with the
-//! ids of the rows, `GET /lifecycle/{ids}` says how they stand.
+//! ids of the rows, `GET /lifecycle/{ids}` says how they stand. Whoever reaches
+//! it may deploy: a master that listens beyond loopback asks who they are.
 //!
 //! `cargo run --example axum -- DIRECTORY ADDRESS`
 
-use std::{env::args, error::Error, process::ExitCode, sync::Arc, time::Duration};
+use std::{env::args, error::Error, fmt::Display, process::ExitCode, sync::Arc, time::Duration};
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::{Router, body::Bytes, http::StatusCode, routing::get, routing::post};
 use decnet_lifecycle::engine::process::{ProcessEngine, decoy_main};
 use decnet_lifecycle::{AcceptError, DeployRequest, FleetConfig, LifecycleId, Runner, store::RedbStore};
 
 type Answer = Result<(StatusCode, String), (StatusCode, String)>;
 
-fn no(status: StatusCode) -> impl Fn(&dyn Error) -> (StatusCode, String) {
-    move |error| (status, error.to_string())
+fn refused(status: StatusCode, why: impl Display) -> (StatusCode, String) {
+    (status, why.to_string())
 }
 
 async fn deploy(State(runner): State<Runner>, body: Bytes) -> Answer {
-    let fleet = FleetConfig::from_json(&body).map_err(|error| no(StatusCode::BAD_REQUEST)(&error))?;
+    let fleet = FleetConfig::from_json(&body).map_err(|error| refused(StatusCode::BAD_REQUEST, error))?;
     // A task of its own, for a client that hangs up drops this handler.
     let accepting = tokio::spawn(async move {
         let accepted = runner.accept_deploy(DeployRequest::new(fleet)).await?;
@@ -25,15 +26,15 @@ async fn deploy(State(runner): State<Runner>, body: Bytes) -> Answer {
         tokio::spawn(accepted.run());
         Ok::<_, AcceptError>(ids)
     });
-    let accepted = accepting.await.map_err(|error| no(StatusCode::INTERNAL_SERVER_ERROR)(&error))?;
-    let ids = accepted.map_err(|error| no(StatusCode::CONFLICT)(&error))?;
+    let accepted = accepting.await.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    let ids = accepted.map_err(|error| refused(StatusCode::CONFLICT, error))?;
     Ok((StatusCode::ACCEPTED, ids))
 }
 
 async fn lifecycle(State(runner): State<Runner>, Path(ids): Path<String>) -> Answer {
     let ids: Result<Vec<LifecycleId>, _> = ids.split(',').map(str::parse).collect();
-    let ids = ids.map_err(|error| no(StatusCode::BAD_REQUEST)(&error))?;
-    let rows = runner.get(&ids).await.map_err(|error| no(StatusCode::SERVICE_UNAVAILABLE)(&error))?;
+    let ids = ids.map_err(|error| refused(StatusCode::BAD_REQUEST, error))?;
+    let rows = runner.get(&ids).await.map_err(|error| refused(StatusCode::SERVICE_UNAVAILABLE, error))?;
     let lines = rows.iter().map(|row| format!("{} {} {}\n", row.id, row.decky, row.status()));
     Ok((StatusCode::OK, lines.collect()))
 }
@@ -49,10 +50,11 @@ async fn serve(dir: String, address: String) -> Result<(), Box<dyn Error>> {
 
     let routes =
         Router::new().route("/deckies/deploy", post(deploy)).route("/lifecycle/{ids}", get(lifecycle));
+    let routes = routes.layer(DefaultBodyLimit::max(FleetConfig::MAX_BYTES)).with_state(runner.clone());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("{}", listener.local_addr()?);
     let until = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    axum::serve(listener, routes.with_state(runner.clone())).with_graceful_shutdown(until).await?;
+    axum::serve(listener, routes).with_graceful_shutdown(until).await?;
     println!("{} rows are left to the next start", runner.shutdown(Duration::from_secs(30)).await);
     Ok(store.close().await?)
 }

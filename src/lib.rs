@@ -15,7 +15,8 @@
 //! # In short
 //!
 //! [`Runner`] is the face: it accepts requests, and gives futures that the
-//! caller spawns on its own runtime, whichever that is.
+//! caller spawns on its own runtime, whichever that is. The [`manual`] goes on
+//! from here: embedding, swarms, and parts of one's own.
 //!
 //! ```
 //! use std::sync::Arc;
