@@ -224,7 +224,13 @@ impl Chosen {
     /// Where to look for what they have caught and said.
     pub fn logs(&self, home: &Home) -> String {
         match self {
-            Self::Process(_) => format!("their logs are in {}", home.decoys_dir().display()),
+            Self::Process(_) => {
+                let workers = home.of_workers();
+                let dirs = std::iter::once(home).chain(&workers).map(Home::decoys_dir);
+                let there: Vec<String> =
+                    dirs.filter(|dir| dir.is_dir()).map(|dir| dir.display().to_string()).collect();
+                format!("their logs are in {}", there.join(", "))
+            }
             Self::Compose(engine) => format!("their compose file is {}", engine.compose_path().display()),
         }
     }
