@@ -284,7 +284,8 @@ impl Runner {
     /// # use decnet_lifecycle::testkit::FakeEngine as MyEngine;
     ///
     /// # futures_lite::future::block_on(async {
-    /// let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(MyEngine::new())).build()?;
+    /// # let (store, engine) = (Arc::new(MemoryStore::new()), Arc::new(MyEngine::new()));
+    /// let (runner, _) = Runner::builder(store, engine).build()?.recover().await?;
     /// let fleet = br#"{"mode": "unihost", "interface": "eth0", "subnet": "192.0.2.0/24", "gateway": "192.0.2.1",
     ///   "deckies": [{"name": "decky-01", "ip": "192.0.2.10", "services": ["ssh"], "distro": "debian",
     ///                "base_image": "debian:12", "hostname": "srv-1",

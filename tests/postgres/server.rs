@@ -94,7 +94,7 @@ pub fn server() -> Option<&'static Server> {
 pub fn own_server() -> Option<Server> {
     match Server::given() {
         Some(_) => {
-            eprintln!("SKIPPED: the server of DECNET_LIFECYCLE_TEST_POSTGRES is not ours to stop");
+            say("SKIPPED: the server of DECNET_LIFECYCLE_TEST_POSTGRES is not ours to stop");
             None
         }
         None => Server::start(),
@@ -126,8 +126,15 @@ pub fn pooler_program() -> Option<PathBuf> {
 
 /// Says loudly that something was not tested; fails where that must not be.
 pub fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}; install PostgreSQL and pgbouncer, or set DECNET_LIFECYCLE_TEST_POSTGRES=URL");
+    say(&format!(
+        "SKIPPED: {why}; install PostgreSQL and pgbouncer, or set DECNET_LIFECYCLE_TEST_POSTGRES=URL"
+    ));
     assert!(std::env::var_os("DECNET_LIFECYCLE_NEED_POSTGRES").is_none(), "it is needed: {why}");
+}
+
+/// Past the harness, which keeps what a test that passes prints.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 pub fn free_port() -> u16 {
@@ -230,7 +237,8 @@ impl Server {
         format!("postgres://decnet@127.0.0.1:{port}/postgres")
     }
 
-    /// Settings with a schema of their own.
+    /// Settings with a schema of their own; in a database that is not ours it
+    /// stays, as decnet_test_..
     pub fn fresh(&self) -> PostgresSettings {
         self.fresh_at(&self.url)
     }

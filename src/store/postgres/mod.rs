@@ -21,7 +21,6 @@ mod commit;
 mod connect;
 mod doubt;
 mod error;
-mod gather;
 mod look;
 mod patience;
 mod placed;
@@ -41,7 +40,6 @@ pub use settings::PostgresSettings;
 use alone::{Alone, Asked};
 use connect::{Connector, Driver, drive};
 use error::Trouble;
-use gather::Gate;
 use read::Reader;
 use writer::{Command, Reply, Writer, closed};
 
@@ -85,7 +83,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct PostgresStore {
     reader: Arc<Reader>,
     commands: Sender<Command>,
-    gate: Arc<Gate>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -132,10 +129,9 @@ impl PostgresStore {
         };
         let reading = connector.connect().await.map_err(|trouble| unreachable(&settings, trouble))?;
         let reader = Arc::new(Reader::new(connector.clone(), reading));
-        let gate = Arc::new(Gate::default());
-        let writer = Writer::new(connector, receiver, Arc::clone(&gate), link, alone);
+        let writer = Writer::new(connector, receiver, link, alone);
         let _ = hand_over.try_send((writer, Arc::clone(&reader)));
-        Ok(Self { reader, commands, gate, thread: Mutex::new(Some(thread)) })
+        Ok(Self { reader, commands, thread: Mutex::new(Some(thread)) })
     }
 
     /// Writes what is queued and ends the connections; later calls are refused.
@@ -156,7 +152,6 @@ impl PostgresStore {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| closed())?;
-        self.gate.submitted(self.commands.len());
         let lost = || std::io::Error::other("the writer ended before it answered");
         answer.recv().await.unwrap_or_else(|_| Err(StoreError::unknown("committing", lost())))
     }

@@ -16,7 +16,6 @@ use super::commit::{Failed, commit};
 use super::connect::{Connector, Link};
 use super::doubt::{Doubt, was_committed};
 use super::error::{Cause, Trouble};
-use super::gather::{Gate, Hope};
 use super::patience::Tries;
 use super::prune;
 
@@ -35,7 +34,6 @@ pub(super) enum Command {
 pub(super) struct Writer {
     connector: Connector,
     commands: Receiver<Command>,
-    gate: Arc<Gate>,
     link: Option<Link>,
     /// The lock of the only writer, where that is wanted.
     alone: Option<Alone>,
@@ -49,18 +47,16 @@ impl Writer {
     pub(super) fn new(
         connector: Connector,
         commands: Receiver<Command>,
-        gate: Arc<Gate>,
         link: Link,
         alone: Option<Alone>,
     ) -> Self {
         let link = Some(link);
-        Self { connector, commands, gate, link, alone, newest: Revision::ZERO, down_since: None }
+        Self { connector, commands, link, alone, newest: Revision::ZERO, down_since: None }
     }
 
     /// Writes until it is told to close, or nobody can tell it anything.
     pub(super) async fn run(mut self) {
         let mut held: Option<Command> = None;
-        let mut hope = Hope::default();
         loop {
             let command = match held.take() {
                 Some(command) => command,
@@ -73,9 +69,7 @@ impl Writer {
                 Command::Commit { batch, reply } => {
                     let (batches, replies);
                     (batches, replies, held) = self.gather(batch, reply);
-                    let began = Instant::now();
                     self.answer(&batches, &replies).await;
-                    hope.wait(&self.gate, &self.commands, batches.len(), began.elapsed()).await;
                 }
                 Command::Prune { policy, reply } => {
                     let _ = reply.try_send(self.prune(&policy).await);
