@@ -93,8 +93,17 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
     open_existing(path)
 }
 
-/// Opens a file that must be there, for writing.
+/// Opens a file that must be there, for writing. A database that panicked may
+/// panic once more when it is let go, which is caught here.
 pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| open_for_writing(path)));
+    opened.unwrap_or_else(|_| {
+        let what = "redb panicked while it was opened".to_owned();
+        Err(OpenError::Damaged { path: path.to_owned(), what })
+    })
+}
+
+fn open_for_writing(path: &Path) -> Result<Database, OpenError> {
     check_file(path)?;
     // A look for reading first: what isn't ours is refused untouched.
     match guarded(path, || builder().open_read_only(path)) {

@@ -386,7 +386,11 @@ impl Writer {
             gone("its disk failed, and it can't be opened anew from here".to_owned());
             return Ok(false);
         };
-        drop(db.take());
+        // One that panicked may do so once more.
+        let held = db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(held))).is_err() {
+            log::warn!(target: "decnet_lifecycle::store", "redb panicked while a broken database was let go");
+        }
         match reopen() {
             Ok(opened) => {
                 *db = Some(Held::Own(opened));
