@@ -1,6 +1,7 @@
 //! A throw-away server, or the one that the environment names.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,7 @@ use futures_lite::future::block_on;
 const KEEPER: &str = r#"
 bin=$1; shift
 umask 077
+trap '' PIPE # whoever listened is gone: clear up, too
 dir=$(mktemp -d /tmp/decnet-postgres.XXXXXX) || exit 1
 cd "$dir" || exit 1
 stop() { "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1; }
@@ -164,6 +166,8 @@ impl Server {
             Command::new("sh")
         };
         keeper.args(["-c", KEEPER, "keeper"]).arg(&bin).current_dir("/");
+        // What ends this process and its group is not to reach it: it has to clear up.
+        keeper.process_group(0);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let orders = keeper.stdin.take().unwrap();
         let mut answers = BufReader::new(keeper.stdout.take().unwrap());

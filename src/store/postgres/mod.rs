@@ -134,6 +134,28 @@ impl PostgresStore {
         Ok(Self { reader, commands, thread: Mutex::new(Some(thread)) })
     }
 
+    /// Makes the tables if they are not there, and ends: for the role that owns
+    /// them, where the store's own may only use them. Doing it twice is harmless,
+    /// also at the same time.
+    ///
+    /// ```no_run
+    /// use decnet_lifecycle::{PostgresSettings, PostgresStore};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let owner: PostgresSettings = "postgres://decnet_owner@localhost/decnet".parse()?;
+    /// PostgresStore::migrate(owner).await
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    pub async fn migrate(settings: PostgresSettings) -> Result<(), PostgresError> {
+        let store = Self::connect(PostgresSettings { only_writer: false, make: true, ..settings }).await?;
+        // Its two connections end either way.
+        let _ = store.close().await;
+        Ok(())
+    }
+
     /// Writes what is queued and ends the connections; later calls are refused.
     /// Closing twice is harmless.
     ///
