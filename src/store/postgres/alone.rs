@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connect::{Connector, Link, within};
 use super::error::{Cause, Trouble};
-use super::schema::lock_number;
+use super::tables::lock_number;
 
 /// A connection with the lock, in a transaction that stays open: so it is held
 /// through a pooler, too. It has no snapshot, and keeps no vacuum waiting.

@@ -3,23 +3,16 @@
 
 use tokio_postgres::Client;
 
-use crate::decide::{Batch, Needs, Outcome, decide};
+use crate::decide::{Batch, Needs, decide};
 use crate::lifecycle::Revision;
 use crate::store::StoreError;
 
 use super::connect::within;
-use super::doubt::Doubt;
+use super::doubt::{Done, Doubt};
 use super::error::{Cause, Trouble};
 use super::look::{can_place, look, unreadable_forgotten};
-use super::schema::lock_number;
-use super::settings::{PostgresSettings, Schema};
+use super::settings::PostgresSettings;
 use super::write::{Unwritten, write};
-
-/// What a group came to.
-pub(super) struct Done {
-    pub(super) outcomes: Vec<Vec<Outcome>>,
-    pub(super) head: Revision,
-}
 
 /// How a group failed.
 pub(super) enum Failed {
@@ -33,21 +26,6 @@ impl<T: Into<Trouble>> From<T> for Failed {
     fn from(trouble: T) -> Self {
         Self::Before(trouble.into())
     }
-}
-
-/// What opens each transaction that writes: settings of its own, for with a
-/// pooler the session is not ours, and the lock that orders revisions. It is
-/// visible to others only once it is durable, whatever the database's default.
-pub(super) fn begin(schema: &Schema) -> String {
-    let lock = lock_number(schema, "commit");
-    format!(
-        "begin isolation level read committed, read write; \
-         select set_config('synchronous_commit', case when current_setting('synchronous_commit') \
-         in ('on', 'remote_apply') then current_setting('synchronous_commit') else 'on' end, true), \
-         set_config('idle_in_transaction_session_timeout', '5s', true), \
-         set_config('lock_timeout', '30s', true), set_config('statement_timeout', '50s', true); \
-         select pg_advisory_xact_lock({lock})"
-    )
 }
 
 /// Commits a group.

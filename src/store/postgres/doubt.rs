@@ -4,13 +4,20 @@ use futures_util::future::join3;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use crate::decide::Outcome;
 use crate::lifecycle::{LifecycleId, Revision};
 
-use super::commit::{Done, begin};
 use super::connect::{Param, within};
 use super::error::{Cause, Trouble};
 use super::rows::{self, uuid};
 use super::settings::PostgresSettings;
+use super::tables::begin;
+
+/// What a group came to.
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Vec<Outcome>>,
+    pub(super) head: Revision,
+}
 
 /// A commit of which nobody knows yet whether it was done.
 pub(super) struct Doubt {

@@ -21,20 +21,20 @@ pub enum PostgresError {
         what: String,
     },
     /// No host answered as it must, within the patience.
-    #[error("no PostgreSQL server of {hosts} can be used: {source}")]
+    #[error("no PostgreSQL server of {hosts} can be used: {error}")]
     Unreachable {
         /// All hosts that were tried.
         hosts: String,
         /// What the last of them said.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        error: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The server said no.
-    #[error("PostgreSQL refused while {doing}: {source}")]
+    #[error("PostgreSQL refused while {doing}: {error}")]
     Refused {
         /// What was tried.
         doing: &'static str,
         /// What it said.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        error: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The tables are of a newer version of this library.
     #[error("schema {schema} holds tables of version {found}, this program knows {known}: take a newer one")]
@@ -48,14 +48,14 @@ pub enum PostgresError {
     },
     /// The tables aren't there, and were not to be made, or could not be.
     #[error(
-        "schema {schema} of the database has no tables of ours: {source}; a master makes them when it may \
+        "schema {schema} of the database has no tables of ours: {error}; a master makes them when it may \
          create schemas there, else the statements of PostgresSettings::schema_sql() do"
     )]
     Missing {
         /// The schema in the database.
         schema: String,
         /// Why they were not made.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        error: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// Another process is the only writer.
     #[error("the database is in use by another master ({by}): stop it first")]
@@ -165,4 +165,9 @@ fn passes(code: &SqlState) -> bool {
 /// Whether a statement's error says for certain that its transaction is void.
 pub(super) fn is_void(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some()
+}
+
+/// Settings that can't be used.
+pub(super) fn wrong(what: impl Into<String>) -> PostgresError {
+    PostgresError::Settings { what: what.into() }
 }

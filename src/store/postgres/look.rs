@@ -12,12 +12,11 @@ use crate::lifecycle::{DeckyName, RequestKey, Revision};
 use crate::placement::{Aim, Home};
 use crate::store::StoreError;
 
-use super::commit::begin;
 use super::connect::Param;
 use super::error::Trouble;
 use super::placed;
 use super::rows::{self, id_of, uuid};
-use super::settings::Schema;
+use super::tables::{Schema, begin};
 
 /// What was found under the lock.
 pub(super) struct Looked {

@@ -30,6 +30,7 @@ mod rows;
 mod schema;
 mod settings;
 mod socket;
+mod tables;
 mod tls;
 mod write;
 mod writer;
@@ -180,11 +181,11 @@ impl PostgresStore {
 }
 
 fn unreachable(settings: &PostgresSettings, trouble: Trouble) -> PostgresError {
-    let source: Arc<dyn std::error::Error + Send + Sync> = match trouble {
+    let error: Arc<dyn std::error::Error + Send + Sync> = match trouble {
         Trouble::Again(cause) | Trouble::Wrong(cause) => Arc::new(cause),
         Trouble::Store(error) => Arc::new(error),
     };
-    PostgresError::Unreachable { hosts: settings.hosts(), source }
+    PostgresError::Unreachable { hosts: settings.hosts(), error }
 }
 
 impl Drop for PostgresStore {

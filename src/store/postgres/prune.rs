@@ -6,10 +6,10 @@ use tokio_postgres::types::Type;
 
 use crate::store::{Pruned, Retention};
 
-use super::commit::begin;
 use super::connect::{Param, within};
 use super::error::{Cause, Trouble};
 use super::settings::PostgresSettings;
+use super::tables::begin;
 
 /// Prunes once. Where the answer to its commit is lost, it may just be done
 /// again; `sent` says whether that may be the case.

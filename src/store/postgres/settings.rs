@@ -10,7 +10,8 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::PostgresError;
-use super::schema::schema_sql;
+use super::error::wrong;
+use super::tables::{Schema, schema_sql};
 
 /// Where the database is, how it is reached, and what the store asks of it.
 ///
@@ -67,34 +68,6 @@ pub(super) enum TlsMode {
     Always,
     /// Somebody said that nobody listens.
     Never,
-}
-
-/// The name of a schema, which needs no quotes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Schema(String);
-
-impl Schema {
-    fn parse(name: &str) -> Result<Self, PostgresError> {
-        let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-        let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        match starts && rest && name.len() <= 63 && !name.starts_with("pg_") {
-            true => Ok(Self(name.to_owned())),
-            false => Err(wrong(
-                "a schema is named by 1 to 63 lowercase letters, digits and '_', a letter or '_' first, \
-                 and not pg_..",
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Schema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-pub(super) fn wrong(what: impl Into<String>) -> PostgresError {
-    PostgresError::Settings { what: what.into() }
 }
 
 /// What other clients take and this one has no use for.
@@ -301,7 +274,7 @@ impl fmt::Debug for PostgresSettings {
             .field("user", &self.config.get_user())
             .field("database", &self.config.get_dbname())
             .field("tls", &self.tls)
-            .field("schema", &self.schema.0)
+            .field("schema", &self.schema.to_string())
             .finish_non_exhaustive()
     }
 }
