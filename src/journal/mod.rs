@@ -7,14 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use event_listener::{Event as Signal, EventListener};
 
 use crate::bus::{Bus, Event};
-use crate::decide::{Annotate, Batch, Change, Insert, KeyClaim, Outcome, Refusal, Step};
+use crate::decide::{Annotate, Batch, Change, Outcome, Refusal, Step};
 use crate::discretion::Discretion;
 use crate::lifecycle::{
-    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Pending, Record, Running, State,
-    Timestamp, Transition,
+    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Record, Running, State, Timestamp,
+    Transition,
 };
 use crate::store::{Store, StoreError};
 use crate::waiting::{Waiter, Waiting};
+
+mod error;
+mod insert;
+
+pub use error::CommitError;
+pub(crate) use insert::{InsertError, Inserted};
 
 /// The only way from an intended step to a durable one.
 ///
@@ -48,70 +54,6 @@ struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("store", &self.store).field("bus", &self.bus).finish_non_exhaustive()
-    }
-}
-
-/// Why a step is not known to be durable, with what the caller may go on with.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError<S: State> {
-    /// Nothing was changed; the handle is as good as before.
-    #[error("the step was not committed: {error}")]
-    NotCommitted {
-        /// The row, as it was.
-        lifecycle: Lifecycle<S>,
-        /// What the store said.
-        error: StoreError,
-    },
-    /// Somebody else changed the row first; this is how it is now.
-    #[error("row {} is {} by now", current.id, current.status())]
-    Conflict {
-        /// The row as it is.
-        current: Box<Record>,
-    },
-    /// The store has no such row.
-    #[error("row {id} is not in the store; was it pruned?")]
-    Missing {
-        /// Which row.
-        id: LifecycleId,
-    },
-    /// Nobody knows whether the step is durable: read the row again.
-    #[error("it is unknown whether the step of row {id} is durable: {error}")]
-    Unknown {
-        /// Which row.
-        id: LifecycleId,
-        /// What the store said.
-        error: StoreError,
-    },
-}
-
-impl<S: State> CommitError<S> {
-    /// Whether the row may still be as it was.
-    pub(crate) fn leaves_open(self) -> bool {
-        match self {
-            // The row is read anew for the next try.
-            Self::NotCommitted { lifecycle, .. } => {
-                lifecycle.into_record();
-                true
-            }
-            Self::Unknown { .. } => true,
-            Self::Conflict { current } => current.is_open(),
-            Self::Missing { .. } => false,
-        }
-    }
-
-    /// Whether the store takes nothing any more.
-    pub(crate) const fn is_closed(&self) -> bool {
-        matches!(
-            self,
-            Self::NotCommitted { error: StoreError::Closed { .. }, .. }
-                | Self::Unknown { error: StoreError::Closed { .. }, .. }
-        )
-    }
-
-    /// Somebody else ended the row first, which is as good.
-    pub(crate) fn say(&self) {
-        log::debug!(target: "decnet_lifecycle::strategy", error:% = self; "a row had ended already");
     }
 }
 
@@ -241,50 +183,6 @@ impl Journal {
     /// [`StoreError`] if it can't be read.
     pub async fn load(&self, id: LifecycleId) -> Result<Option<AnyLifecycle>, StoreError> {
         Ok(self.shared.store.read(&[id]).await?.pop().map(AnyLifecycle::from_record))
-    }
-
-    /// Inserts rows, all or none.
-    pub(crate) async fn insert(
-        &self,
-        inserts: Vec<Insert>,
-        key: Option<KeyClaim>,
-    ) -> Result<Inserted, InsertError> {
-        let changes = inserts.into_iter().map(|insert| Change::Insert(Box::new(insert))).collect();
-        let outcomes =
-            self.apply(Batch::all_or_none(changes).with_key(key)).await.map_err(InsertError::Store)?;
-        let mut rows = Vec::with_capacity(outcomes.len());
-        let mut repeated = Vec::new();
-        let mut superseded = Vec::new();
-        let mut refusals = Vec::new();
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Applied { record, superseded: older } => {
-                    superseded.extend(older.iter().map(|row| row.id));
-                    if let Ok(row) = Lifecycle::from_record(*record) {
-                        rows.push(row);
-                    }
-                }
-                Outcome::Repeated(id) => repeated.push(id),
-                Outcome::Refused(refusal) => refusals.push(refusal),
-                Outcome::Placed(_) => {}
-            }
-        }
-        if !refusals.is_empty() {
-            return Err(InsertError::Refused(refusals));
-        }
-        if !repeated.is_empty() {
-            return Ok(Inserted::Repeated(repeated));
-        }
-        Ok(Inserted::New { rows, superseded })
-    }
-
-    /// The rows that a request under this key has made; none if the key is
-    /// not known.
-    pub(crate) async fn known_key(&self, key: KeyClaim) -> Result<Option<Vec<LifecycleId>>, InsertError> {
-        match self.insert(Vec::new(), Some(key)).await? {
-            Inserted::New { .. } => Ok(None),
-            Inserted::Repeated(ids) => Ok(Some(ids)),
-        }
     }
 
     /// Changes placements without a row.
@@ -431,20 +329,6 @@ impl Journal {
             log::error!(target: "decnet_lifecycle::journal", lifecycle_id:% = record.id; "the bus panicked");
         }
     }
-}
-
-/// What an insert gave.
-#[derive(Debug)]
-pub(crate) enum Inserted {
-    New { rows: Vec<Lifecycle<Pending>>, superseded: Vec<LifecycleId> },
-    Repeated(Vec<LifecycleId>),
-}
-
-/// Why an insert gave nothing.
-#[derive(Debug)]
-pub(crate) enum InsertError {
-    Refused(Vec<Refusal>),
-    Store(StoreError),
 }
 
 enum Settled<F: State> {
