@@ -125,6 +125,15 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
     let show = &home.json(0, &["show", id])[0];
     assert_eq!(show["history"].as_array().unwrap().len(), 3);
     assert!(home.lines(0, &["show", id]).join("\n").contains("succeeded"));
+    // By its decky, of which the newest row is meant, and by the end of its id.
+    let by = |words: &str| home.json(0, &["show", words])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(by(&id[id.len() - 8..]), id);
+    let decky = show["decky_name"].as_str().unwrap();
+    let newest = home.json(0, &["ls", "--decky", decky])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(by(decky), newest);
+    assert!(home.refused(&["cancel", "ffff0000ffff"]).contains("none whose id ends so"));
+    assert_eq!(home.json(0, &["wait", decky, &id[id.len() - 8..]]).len(), 2);
+    assert_eq!(home.json(0, &["wait", "--timeout", "1s"]).len(), 0);
     assert_eq!(home.json(0, &["ls", "--decky", "decky-01"]).len(), 2);
     assert_eq!(home.json(0, &["ls", "--status", "failed"]).len(), 0);
     assert_eq!(home.json(0, &["ls", "--open"]).len(), 0);
@@ -260,7 +269,8 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
         home.refused(&["mutate", "decky-01", "--services", "ssh"]).contains("there is no decky decky-01")
     );
     assert!(home.refused(&["show", "00000000-0000-7000-8000-000000000000"]).contains("there is no row"));
-    assert!(home.refused(&["show", "x"]).contains("a lifecycle id is a UUID"));
+    assert!(home.refused(&["show", "x"]).contains("there is no row of a decky x"));
+    assert!(home.refused(&["show", "so/so"]).contains("a row is named by its decky"));
     assert!(home.refused(&["ls", "--status", "odd"]).contains("pending, running, succeeded or failed"));
     assert!(home.refused(&["mutate", "../x", "--services", "ssh"]).contains("decky name"));
     let decoy =
@@ -321,8 +331,8 @@ thread_local! {
 fn others_read_and_watch_beside_a_running_deploy_and_ctrl_c_stops_it_cleanly() {
     let home = Home::new();
     let (mut child, _lock) = stuck(&home);
-    let rows = home.json(0, &["ls", "--open", "--limit", "100"]);
-    assert_eq!(rows.len(), 56, "ls beside a running deploy");
+    assert_eq!(home.json(0, &["ls", "--limit", "100"]).len(), 56, "ls beside a running deploy");
+    assert_eq!(home.json(0, &["ls", "--open", "--decky", "decky-10"]).len(), 1);
     let told = home.refused(&["sweep"]);
     assert!(told.contains(&format!("in use by process {}", child.id())) && told.contains("--wait"), "{told}");
     let mut watch = home.command(&["--json", "watch", "--from", "0"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -363,10 +373,14 @@ fn a_killed_master_leaves_a_store_that_opens_and_rows_that_end() {
     child.wait().unwrap();
     drop(lock);
     // Reading works right after, and the rows still say what they were.
-    assert_eq!(home.json(0, &["ls", "--open", "--limit", "100"]).len(), 56);
-    assert_eq!(home.json(0, &["sweep"])[0]["failed"], 56);
-    let row = home.json(0, &["ls"]).remove(0);
+    let open = home.json(0, &["ls", "--open", "--limit", "100"]).len();
+    assert!(open >= 1, "decky-10 at least");
+    assert_eq!(home.json(0, &["sweep"])[0]["failed"], open);
+    let row = home.json(0, &["ls", "--decky", "decky-10"]).remove(0);
     assert!(row["error"].as_str().unwrap().starts_with("MasterRestarted"), "{row}");
+    // What had ended before is as it ended.
+    let ended = home.json(0, &["ls", "--status", "succeeded", "--limit", "100"]).len();
+    assert_eq!(ended, 56 - open);
     home.lines(0, &["deploy", FLEET, "--only", "decky-01"]);
     // What it had begun is found by its files: taken up again, and down.
     let many = home.path("many.json");
@@ -429,7 +443,7 @@ fn help_and_completions_are_there() {
     let home = Home::new();
     let help = home.lines(0, &["--help"]).join("\n");
     for command in
-        ["deploy", "ls", "show", "watch", "mutate", "teardown", "cancel", "sweep", "prune", "export"]
+        ["deploy", "ls", "show", "wait", "watch", "mutate", "teardown", "cancel", "sweep", "prune", "export"]
     {
         assert!(help.contains(&format!("\n  {command}")), "{help}");
         home.lines(0, &[command, "--help"]);

@@ -64,7 +64,9 @@ fn each_call_is_answered_as_by_the_original_s_agent() {
     assert_eq!((answer.status, answer.json()), (202, accepted));
     let up = |status: &Value| {
         let runtime = status["runtime"].as_object();
+        // A decky's row ends when that decky is known to be up.
         status["deployed"] == true
+            && status["deckies"].as_array().is_some_and(|placed| placed.len() == 6)
             && runtime.is_some_and(|runtime| {
                 runtime.len() == 6 && runtime.values().all(|decky| decky["running"] == true)
             })

@@ -31,6 +31,7 @@ mod pki;
 mod placed;
 mod private;
 mod progress;
+mod row_name;
 mod running;
 mod serve;
 mod show;
@@ -49,6 +50,8 @@ enum Done {
     RowsFailed,
     /// It would be refused.
     Refused,
+    /// It took longer than was given.
+    Late,
     /// Somebody pressed Ctrl-C.
     Interrupted,
 }
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Ok(Done::Well) => ExitCode::SUCCESS,
         Ok(Done::RowsFailed) => ExitCode::from(1),
         Ok(Done::Refused) => ExitCode::from(2),
+        Ok(Done::Late) => ExitCode::from(124),
         Ok(Done::Interrupted) => ExitCode::from(130),
         Err(Complaint(what)) => {
             output::aside(&format!("error: {what}"));
@@ -134,11 +138,12 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
         Command::Ls(ls) => show::ls(&home, &out, ls).await,
-        Command::Show { id } => show::show(&home, &out, id).await,
+        Command::Show { row } => show::show(&home, &out, &row).await,
+        Command::Wait { rows, timeout } => show::wait(&home, &out, &rows, timeout).await,
         Command::Watch { from } => show::watch(&home, &out, from).await,
         Command::Export { state: true } => placed::export_state(&home).await,
         Command::Export { state: false } => show::export(&home).await,
-        Command::Cancel { id, wait } => upkeep::cancel(&home, &out, id, wait).await,
+        Command::Cancel { row, wait } => upkeep::cancel(&home, &out, &row, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,

@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use decnet_lifecycle::lifecycle::text::{json, one_line};
 use decnet_lifecycle::store::head;
 use decnet_lifecycle::{
-    LifecycleId, Record,
+    Record, Status,
     bus::unix as unix_bus,
     clock::{Clock as _, SystemClock},
     lifecycle::Revision,
     runner::{Explanation, Seen, Watch, history},
     store::{Query, Store},
 };
+use futures_lite::FutureExt as _;
 use serde_json::Value;
 
 use crate::args::Ls;
@@ -20,6 +22,7 @@ use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
 use crate::output::{Output, detailed, line, row};
+use crate::row_name::RowName;
 use crate::{Complaint, Done};
 
 /// The most characters of a topic, and of what a row says.
@@ -56,12 +59,14 @@ async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Reco
     Ok(records)
 }
 
-pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Complaint> {
+pub async fn show(home: &Home, out: &Output, row: &RowName) -> Result<Done, Complaint> {
+    let store = home.reader().await?;
+    let id = row.find(&*store).await?;
     // A running master knows more of a row than the row says.
     let value = match RunningMaster::find(home)? {
         Some(master) => master.get(&format!("/lifecycle/{id}")).await?,
         None => {
-            let Some(record) = home.reader().await?.read(&[id]).await?.pop() else {
+            let Some(record) = store.read(&[id]).await?.pop() else {
                 return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
             };
             let why = Explanation::new(record, SystemClock::new().now());
@@ -70,6 +75,48 @@ pub async fn show(home: &Home, out: &Output, id: LifecycleId) -> Result<Done, Co
     };
     out.say(|| value.clone(), || shown(&value));
     Ok(Done::Well)
+}
+
+/// Whoever drives the rows, their ends are in the store.
+pub async fn wait(
+    home: &Home,
+    out: &Output,
+    rows: &[RowName],
+    timeout: Option<Duration>,
+) -> Result<Done, Complaint> {
+    let store = home.reader().await?;
+    let mut ids = Vec::with_capacity(rows.len());
+    for row in rows {
+        ids.push(row.find(&*store).await?);
+    }
+    if rows.is_empty() {
+        let open = pages(&*store, Query::new().open(), usize::MAX).await?;
+        ids.extend(open.iter().map(|row| row.id));
+    }
+    let mut watch = Watch::new(store.clone(), Arc::new(SystemClock::new()), head(&*store).await?);
+    let ended = async {
+        loop {
+            if store.read(&ids).await?.iter().all(|row| !row.is_open()) {
+                return Ok(true);
+            }
+            watch.next().await?;
+        }
+    };
+    let late = async {
+        match timeout {
+            Some(timeout) => smol::Timer::after(timeout).await,
+            None => std::future::pending().await,
+        };
+        Ok::<bool, Complaint>(false)
+    };
+    let in_time = ended.or(late).await?;
+    let records = store.read(&ids).await?;
+    out.table(&records, &Chosen::all_places(home).await?);
+    Ok(match in_time {
+        false => Done::Late,
+        true if records.iter().any(|row| row.status() == Status::Failed) => Done::RowsFailed,
+        true => Done::Well,
+    })
 }
 
 fn shown(row: &Value) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::{
-    Cancelled, LifecycleId, Unrecovered,
+    Cancelled, Unrecovered,
     clock::{Clock as _, SystemClock},
     engine::NoProgress,
     store::Retention,
@@ -15,6 +15,7 @@ use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
 use crate::output::Output;
+use crate::row_name::RowName;
 use crate::{Complaint, Done};
 
 async fn master(home: &Home, wait: bool) -> Result<Unrecovered, Complaint> {
@@ -29,7 +30,8 @@ async fn master(home: &Home, wait: bool) -> Result<Unrecovered, Complaint> {
     Ok(chosen.runner(store, Arc::new(NoProgress)).build()?)
 }
 
-pub async fn cancel(home: &Home, out: &Output, id: LifecycleId, wait: bool) -> Result<Done, Complaint> {
+pub async fn cancel(home: &Home, out: &Output, row: &RowName, wait: bool) -> Result<Done, Complaint> {
+    let id = row.find(&*home.reader().await?).await?;
     if let Some(master) = RunningMaster::find(home)? {
         let answer = master.post(&format!("/lifecycle/{id}/cancel"), None, String::new()).await?;
         let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();

@@ -140,7 +140,7 @@ impl PostgresStore {
     /// also at the same time.
     ///
     /// ```no_run
-    /// use decnet_lifecycle::{PostgresSettings, PostgresStore};
+    /// use decnet_lifecycle::store::{PostgresSettings, PostgresStore};
     ///
     /// # futures_lite::future::block_on(async {
     /// let owner: PostgresSettings = "postgres://decnet_owner@localhost/decnet".parse()?;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
-use decnet_lifecycle::{DeckyName, HostId, LifecycleId, RequestKey, ServiceName, Status};
+use decnet_lifecycle::{DeckyName, HostId, RequestKey, ServiceName, Status};
 
 use crate::logger::LogForm;
+use crate::row_name::RowName;
 
 mod swarm;
 
@@ -18,7 +19,8 @@ pub use swarm::{Hosts, Pki, Serve, Worker};
 ///
 /// Rows live in one file (lifecycle.redb) in the data directory, or in a
 /// PostgreSQL database (--store). Exit codes:
-/// 0 all went well, 1 a row failed, 2 bad input, 130 interrupted.
+/// 0 all went well, 1 a row failed, 2 bad input, 124 not in time, 130
+/// interrupted.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Args {
@@ -60,8 +62,16 @@ pub enum Command {
     Ls(Ls),
     /// Show one row, its history, and why it is where it is
     Show {
-        /// The row; `ls` shows ids
-        id: LifecycleId,
+        /// Its decky (the newest row is meant), its id, or the end of that
+        row: RowName,
+    },
+    /// Wait until rows have ended: exit 0 all succeeded, 1 one failed, 124 not all have ended in time
+    Wait {
+        /// Each by its decky (the newest row is meant), its id, or the end of that [default: all that are open]
+        rows: Vec<RowName>,
+        /// For how long at most: 90s, 30m, 12h, 7d
+        #[arg(long, value_name = "TIME", value_parser = age)]
+        timeout: Option<Duration>,
     },
     /// Follow changes as they are committed, also beside a running deploy
     Watch {
@@ -75,8 +85,8 @@ pub enum Command {
     Teardown(Teardown),
     /// Ask a row to stop
     Cancel {
-        /// The row; `ls` shows ids
-        id: LifecycleId,
+        /// Its decky (the newest row is meant), its id, or the end of that
+        row: RowName,
         /// Wait while another master holds the store
         #[arg(long)]
         wait: bool,
