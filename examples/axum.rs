@@ -9,7 +9,7 @@ use std::{env::args, error::Error, fmt::Display, process::ExitCode, sync::Arc, t
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::{Router, body::Bytes, http::StatusCode, routing::get, routing::post};
 use decnet_lifecycle::engine::process::{ProcessEngine, decoy_main};
-use decnet_lifecycle::{AcceptError, DeployRequest, FleetConfig, LifecycleId, Runner, store::RedbStore};
+use decnet_lifecycle::{DeployRequest, FleetConfig, LifecycleId, Runner, store::RedbStore};
 
 type Answer = Result<(StatusCode, String), (StatusCode, String)>;
 
@@ -19,16 +19,12 @@ fn refused(status: StatusCode, why: impl Display) -> (StatusCode, String) {
 
 async fn deploy(State(runner): State<Runner>, body: Bytes) -> Answer {
     let fleet = FleetConfig::from_json(&body).map_err(|error| refused(StatusCode::BAD_REQUEST, error))?;
-    // A task of its own, for a client that hangs up drops this handler.
-    let accepting = tokio::spawn(async move {
-        let accepted = runner.accept_deploy(DeployRequest::new(fleet)).await?;
-        let ids = serde_json::json!(accepted.ids()).to_string();
-        tokio::spawn(accepted.run());
-        Ok::<_, AcceptError>(ids)
-    });
-    let accepted = accepting.await.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    let ids = accepted.map_err(|error| refused(StatusCode::CONFLICT, error))?;
-    Ok((StatusCode::ACCEPTED, ids))
+    // Goes on in a task of its own, also if the client hangs up.
+    let underway = runner.deploy(DeployRequest::new(fleet)).await.map_err(|error| {
+        let status = StatusCode::from_u16(error.http_status());
+        refused(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error)
+    })?;
+    Ok((StatusCode::ACCEPTED, serde_json::json!(underway.ids).to_string()))
 }
 
 async fn lifecycle(State(runner): State<Runner>, Path(ids): Path<String>) -> Answer {
@@ -43,7 +39,8 @@ async fn lifecycle(State(runner): State<Runner>, Path(ids): Path<String>) -> Ans
 async fn serve(dir: String, address: String) -> Result<(), Box<dyn Error>> {
     let store = Arc::new(RedbStore::open(format!("{dir}/lifecycle.redb"))?);
     let engine = Arc::new(ProcessEngine::new(format!("{dir}/decoys")));
-    let (runner, recovered) = Runner::builder(store.clone(), engine).build()?.recover().await?;
+    let built = Runner::builder(store.clone(), engine).spawner(|work| drop(tokio::spawn(work))).build()?;
+    let (runner, recovered) = built.recover().await?;
     recovered.accepted.into_iter().for_each(|again| drop(tokio::spawn(again.run())));
     let keeper = runner.clone();
     tokio::spawn(async move { keeper.maintain().await });

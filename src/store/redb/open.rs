@@ -93,11 +93,15 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
     open_existing(path)
 }
 
-/// Opens a file that must be there, for writing. A database that panicked may
-/// panic once more when it is let go, which is caught here.
+/// Opens a file that must be there, for writing.
 pub(super) fn open_existing(path: &Path) -> Result<Database, OpenError> {
-    let opened = catch_unwind(AssertUnwindSafe(|| open_for_writing(path)));
-    opened.unwrap_or_else(|_| {
+    caught(path, || open_for_writing(path))
+}
+
+/// A database that panicked may panic once more when it is let go, wherever that
+/// is.
+fn caught<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         let what = "redb panicked while it was opened".to_owned();
         Err(OpenError::Damaged { path: path.to_owned(), what })
     })
@@ -144,6 +148,10 @@ fn open_damaged(path: &Path) -> Result<Database, OpenError> {
 
 /// Opens a file that must be there, for reading beside its writer.
 pub(super) fn open_reader(path: &Path) -> Result<ReadOnlyDatabase, OpenError> {
+    caught(path, || open_for_reading(path))
+}
+
+fn open_for_reading(path: &Path) -> Result<ReadOnlyDatabase, OpenError> {
     check_file(path)?;
     let db = match guarded(path, || builder().open_read_only(path)) {
         Err(Refused::Redb(DatabaseError::RepairAborted)) => {
@@ -186,6 +194,11 @@ pub(super) const BACKEND: &str = "(backend)";
 #[cfg(feature = "testkit")]
 pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Database, OpenError> {
     let path = Path::new(BACKEND);
+    caught(path, || open_over(path, backend))
+}
+
+#[cfg(feature = "testkit")]
+fn open_over(path: &Path, backend: impl redb::StorageBackend) -> Result<Database, OpenError> {
     let io = |error| OpenError::Io { doing: "opening", path: path.to_owned(), error };
     let fresh = backend.len().map_err(io)? == 0;
     let open = move || Builder::new().set_cache_size(8 << 20).create_with_backend(backend);
