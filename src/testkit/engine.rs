@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Report, Turns, Work};
-use crate::fleet::{DeckyRuntime, FleetConfig};
+use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig};
 use crate::lifecycle::{DeckyName, Failure, FailureKind, Operation, ServiceName};
 
 /// What a [`FakeEngine`] does with a decky.
@@ -122,24 +122,24 @@ impl FakeEngine {
                 EngineScript::Panic => std::panic::resume_unwind(Box::new("scripted panic")),
                 EngineScript::Forget => continue,
             }
-            self.bring_about(operation, work, &report);
-            work.report(decky, &report.outcome(decky));
+            let outcome = report.outcome(decky);
+            if outcome.is_ok() {
+                self.bring_about(operation, decky, known.get(decky).copied());
+            }
+            work.report(decky, &outcome);
         }
         Ok(report)
     }
 
     /// What has succeeded really runs, or is gone.
-    fn bring_about(&self, operation: Operation, work: &Work, report: &Report) {
-        let known = work.fleet.by_name();
+    fn bring_about(&self, operation: Operation, decky: &DeckyName, config: Option<&DeckyConfig>) {
         let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
-        for decky in work.deckies.keys().filter(|decky| report.outcome(decky).is_ok()) {
-            match known.get(decky).filter(|_| operation != Operation::Teardown) {
-                Some(config) => {
-                    let services = config.services.iter().map(|service| (service.clone(), true)).collect();
-                    up.insert(decky.clone(), services);
-                }
-                None => drop(up.remove(decky)),
+        match config.filter(|_| operation != Operation::Teardown) {
+            Some(config) => {
+                let services = config.services.iter().map(|service| (service.clone(), true)).collect();
+                up.insert(decky.clone(), services);
             }
+            None => drop(up.remove(decky)),
         }
     }
 
