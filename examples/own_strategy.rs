@@ -21,8 +21,8 @@ impl Strategy for Canary {
     async fn run(&self, cx: &Context, mut rows: Rows<Pending>) {
         let Some((name, first)) = rows.pop_first() else { return };
         let canary = cx.start(Rows::from([(name.clone(), first)])).await;
-        let report = cx.deploy(&canary).await;
-        if cx.end(canary, &report).await.all_succeeded() {
+        let evidence = cx.deploy(&canary).await;
+        if cx.end(canary, evidence).await.all_succeeded() {
             LocalDeploy::default().run(cx, rows).await;
         } else {
             let why = format!("not begun: {name}, which went first, did not come up");

@@ -13,9 +13,8 @@ use decnet_lifecycle::testkit::{
 use decnet_lifecycle::{
     agent::{AgentError, Host, Pin, StaticHosts},
     beat::{Delta, Reported},
-    engine::Report,
     lifecycle::Pending,
-    store::MemoryStore,
+    store::{MemoryStore, PlacementQuery, Store as _},
     *,
 };
 use futures_lite::future::block_on;
@@ -46,6 +45,10 @@ fn name(place: u8) -> DeckyName {
     DeckyName::parse(&format!("d{place}")).unwrap()
 }
 
+fn w1() -> HostId {
+    HostId::parse("w1").unwrap()
+}
+
 struct Master {
     runner: Runner,
     engine: Arc<FakeEngine>,
@@ -60,7 +63,7 @@ fn master(strategies: Strategies) -> Master {
     let witness = Witness::new(store.clone());
     let (engine, agents) = (Arc::new(FakeEngine::new()), Arc::new(FakeAgents::new()));
     let clock = Arc::new(VirtualClock::new());
-    let w1 = Host { id: HostId::parse("w1").unwrap(), address: "w1:1".into(), pin: Pin::CaOnly };
+    let w1 = Host { id: w1(), address: "w1:1".into(), pin: Pin::CaOnly };
     let built = Runner::builder(store.clone(), witness.engine(engine.clone()))
         .swarm(witness.agents(agents.clone()), Arc::new(StaticHosts::new([w1])))
         .clock(clock.clone())
@@ -136,7 +139,19 @@ enum Careless {
     StartsAndForgets,
     ForgetsAtAHost,
     Panics,
-    EndsWithoutACall,
+    /// By what the engine said of other rows.
+    EndsByOthers,
+    /// By what the agent said of other rows.
+    SettlesByOthers,
+    CallsForSomethingElse,
+    CallsAHostForSomethingElse,
+}
+
+impl Careless {
+    fn is_at_a_host(self) -> bool {
+        use Careless::*;
+        matches!(self, ForgetsAtAHost | SettlesByOthers | CallsAHostForSomethingElse)
+    }
 }
 
 #[async_trait]
@@ -145,12 +160,32 @@ impl Strategy for Careless {
         match self {
             Self::Forgets => drop(rows),
             Self::StartsAndForgets => drop(cx.start(rows).await),
-            Self::ForgetsAtAHost => drop(cx.start_on(HostId::parse("w1").unwrap(), rows).await),
+            Self::ForgetsAtAHost => drop(cx.start_on(w1(), rows).await),
             Self::Panics => std::panic::resume_unwind(Box::new("careless")),
-            Self::EndsWithoutACall => {
+            Self::EndsByOthers => {
+                let none = cx.start(Rows::new()).await;
+                let evidence = cx.deploy(&none).await;
+                drop(none);
                 let started = cx.start(rows).await;
-                let ended = cx.end(started, &Report::new()).await;
+                let ended = cx.end(started, evidence).await;
                 assert!(!ended.all_succeeded() && ended.failed.len() == 2 && ended.others.is_empty());
+            }
+            Self::SettlesByOthers => {
+                let none = cx.start_on(w1(), Rows::new()).await;
+                let dispatched = cx.dispatch(&none, Call::Teardown).await;
+                drop(none);
+                let started = cx.start_on(w1(), rows).await;
+                assert_eq!(cx.settle(started, dispatched).await.failed.len(), 2);
+            }
+            Self::CallsForSomethingElse => {
+                let started = cx.start(rows).await;
+                let evidence = cx.teardown(&started).await;
+                assert_eq!(cx.end(started, evidence).await.failed.len(), 2);
+            }
+            Self::CallsAHostForSomethingElse => {
+                let started = cx.start_on(w1(), rows).await;
+                let dispatched = cx.dispatch(&started, Call::TeardownAll).await;
+                assert_eq!(cx.settle(started, dispatched).await.failed.len(), 2);
             }
         }
     }
@@ -163,14 +198,18 @@ fn what_a_strategy_leaves_open_fails_when_it_returns() {
         (Careless::StartsAndForgets, FailureKind::Abandoned),
         (Careless::ForgetsAtAHost, FailureKind::Abandoned),
         (Careless::Panics, FailureKind::Panic),
-        (Careless::EndsWithoutACall, FailureKind::Engine),
+        (Careless::EndsByOthers, FailureKind::Abandoned),
+        (Careless::SettlesByOthers, FailureKind::Abandoned),
+        (Careless::CallsForSomethingElse, FailureKind::Engine),
+        (Careless::CallsAHostForSomethingElse, FailureKind::Engine),
     ] {
-        let host = (careless == Careless::ForgetsAtAHost).then_some("w1");
+        let host = careless.is_at_a_host().then_some("w1");
         let place = if host.is_some() { Place::Swarm } else { Place::Local };
         let master = master(Strategies::default().with(Operation::Deploy, place, careless));
         let rows = master.deploy(fleet(2, host));
         let kinds: Vec<_> = rows.iter().map(|row| row.failure().map(Failure::kind)).collect();
         assert_eq!(kinds, [Some(kind); 2], "{careless:?}");
+        assert!(master.engine.calls().is_empty() && master.agents.calls().is_empty(), "{careless:?}");
         // Nobody holds a turn any more.
         let free = self::master(Strategies::default());
         assert!(free.deploy(fleet(2, None)).iter().all(|row| row.status() == Status::Succeeded));
@@ -184,7 +223,7 @@ struct Twice;
 #[async_trait]
 impl Strategy for Twice {
     async fn run(&self, cx: &Context, rows: Rows<Pending>) {
-        let started = cx.start_on(HostId::parse("w1").unwrap(), rows).await;
+        let started = cx.start_on(w1(), rows).await;
         assert_eq!((started.host().as_str(), started.rows().len(), started.is_empty()), ("w1", 1, false));
         let mut dispatched = cx.dispatch(&started, Call::Deploy).await;
         if dispatched.failure().is_some() {
@@ -198,7 +237,7 @@ impl Strategy for Twice {
 #[test]
 fn a_strategy_may_call_a_host_again_and_its_heartbeat_ends_the_row() {
     let master = master(Strategies::default().with(Operation::Deploy, Place::Swarm, Twice));
-    let w1 = HostId::parse("w1").unwrap();
+    let w1 = w1();
     master
         .agents
         .script(&w1, [AgentScript::Fail(AgentError::Refused { reason: "busy".into() }), AgentScript::Accept]);
@@ -215,4 +254,49 @@ fn a_strategy_may_call_a_host_again_and_its_heartbeat_ends_the_row() {
     block_on(master.runner.apply_deltas(&w1, &[delta])).unwrap();
     let row = block_on(master.runner.get(&[rows[0].id])).unwrap().remove(0);
     assert_eq!(row.status(), Status::Succeeded);
+}
+
+/// Takes deckies of a host down by one call of this kind, whatever they are.
+#[derive(Debug)]
+struct ByOne(Call);
+
+#[async_trait]
+impl Strategy for ByOne {
+    async fn run(&self, cx: &Context, rows: Rows<Pending>) {
+        let started = cx.start_on(w1(), rows).await;
+        let dispatched = cx.dispatch(&started, self.0).await;
+        cx.settle(started, dispatched).await;
+    }
+}
+
+/// An agent's answer to a call about one decky is no word of another, and a call
+/// for all that a host has takes nothing down that has no row.
+#[test]
+fn a_teardown_succeeds_only_by_a_call_that_is_of_its_decky_and_of_no_other() {
+    for (call, which, why) in [
+        (Call::Teardown, &[0, 1][..], "one call can teardown one decky, and its strategy has 2"),
+        (Call::TeardownAll, &[0], "d1 is there too, and was not asked to go"),
+    ] {
+        let master = master(Strategies::default().with(Operation::Teardown, Place::Swarm, ByOne(call)));
+        for row in master.deploy(fleet(2, Some("w1"))) {
+            let delta = Delta {
+                lifecycle_id: Some(row.id),
+                decky: row.decky,
+                operation: Operation::Deploy,
+                report: Reported::Succeeded,
+                completed_at: None,
+            };
+            block_on(master.runner.apply_deltas(&w1(), &[delta])).unwrap();
+        }
+        let calls = master.agents.calls().len();
+        let request = TeardownRequest::new(which.iter().map(|place| name(*place)));
+        let accepted = block_on(master.runner.accept_teardown(request)).unwrap();
+        let ids: Vec<_> = accepted.ids().values().copied().collect();
+        block_on(accepted.run());
+        for row in block_on(master.runner.get(&ids)).unwrap() {
+            assert_eq!(row.failure().map(Failure::message), Some(why), "{row:?}");
+        }
+        assert_eq!(master.agents.calls().len(), calls);
+        assert_eq!(block_on(master.store.placements(&PlacementQuery::All)).unwrap().len(), 2);
+    }
 }

@@ -15,8 +15,10 @@ mod pass {
     mod commit_a_step_twice;
     #[path = "end_a_handed_over.rs"]
     mod end_a_handed_over;
-    #[path = "end_rows_of_a_host_by_a_report.rs"]
-    mod end_rows_of_a_host_by_a_report;
+    #[path = "end_rows_by_ones_own_word.rs"]
+    mod end_rows_by_ones_own_word;
+    #[path = "end_rows_of_a_host_by_an_engine.rs"]
+    mod end_rows_of_a_host_by_an_engine;
     #[path = "fail_a_failed.rs"]
     mod fail_a_failed;
     #[path = "fail_a_succeeded.rs"]

@@ -8,12 +8,14 @@ use futures_lite::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
 
 use crate::agent::{AgentError, DeployCall, Host, MutateCall, TeardownCall};
-use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Pending, Running};
+use crate::lifecycle::{
+    DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Pending, Running,
+};
 use crate::master::{HostTurn, Master, Stage, panic_text};
 use crate::placement::{Aim, Home, Placement, fleet_of};
 use crate::store::PlacementQuery;
 
-use super::{Context, Ended, Rows};
+use super::{Context, Ended, Rows, engine_call};
 
 /// What an agent is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +50,10 @@ pub struct StartedOn {
 /// What became of a dispatch: what [`Context::settle`] does with the rows.
 #[derive(Debug)]
 #[must_use = "settle the rows by it"]
-pub struct Dispatched(Answer);
+pub struct Dispatched {
+    rows: BTreeSet<LifecycleId>,
+    answer: Answer,
+}
 
 #[derive(Debug)]
 enum Answer {
@@ -87,7 +92,7 @@ impl Dispatched {
     /// Why the work did not reach the worker, or was refused; none if it did.
     #[must_use]
     pub const fn failure(&self) -> Option<&Failure> {
-        match &self.0 {
+        match &self.answer {
             Answer::Failed(failure) => Some(failure),
             Answer::Taken | Answer::Done => None,
         }
@@ -114,17 +119,19 @@ impl Context {
     }
 
     /// Calls the host's agent for these rows: one call. Whatever goes wrong, a
-    /// panic and a deadline too, is in the answer.
+    /// panic and a deadline too, is in the answer. Rows that the call does not
+    /// fit are not begun, and fail.
     pub async fn dispatch(&self, started: &StartedOn, call: Call) -> Dispatched {
         let (master, host) = (&*self.master, &started.host);
-        if started.is_empty() {
-            return Dispatched(Answer::Done);
+        let rows: BTreeSet<LifecycleId> = started.rows.values().map(Lifecycle::id).collect();
+        if rows.is_empty() {
+            return Dispatched { rows, answer: Answer::Done };
         }
         let called = match message(master, call, started).await {
             Ok(message) => self::call(master, host, &message).await,
             Err(failure) => Err(failure),
         };
-        Dispatched(match called {
+        let answer = match called {
             Ok(Called::Answered) => {
                 master.swarm.heard.note(host, master.time.clock.monotonic());
                 match call {
@@ -138,7 +145,8 @@ impl Context {
                 log::warn!(target: "decnet_lifecycle::strategy", host:% = host, error:% = failure; "dispatch failed");
                 Answer::Failed(failure)
             }
-        })
+        };
+        Dispatched { rows, answer }
     }
 
     /// Hands the rows to the worker, succeeds or fails them, by what became of
@@ -146,7 +154,14 @@ impl Context {
     /// heartbeat, and are in nothing that this gives.
     pub async fn settle(&self, started: StartedOn, dispatched: Dispatched) -> Ended {
         let StartedOn { host, rows, _turn } = started;
-        let result = match dispatched.0 {
+        let answer = match rows.values().all(|row| dispatched.rows.contains(&row.id())) {
+            true => dispatched.answer,
+            false => {
+                let text = "what its strategy settled it by is of other rows";
+                Answer::Failed(Failure::new(FailureKind::Abandoned, text))
+            }
+        };
+        let result = match answer {
             Answer::Taken => {
                 self.settled(rows.values().map(Lifecycle::id));
                 if !rows.is_empty() {
@@ -174,11 +189,31 @@ impl Context {
     }
 }
 
+/// Whether the call says anything of these rows: what they were accepted for,
+/// and of each of them.
+fn fits(call: Call, started: &StartedOn) -> Result<(), Failure> {
+    let operation = match call {
+        Call::Deploy => Operation::Deploy,
+        Call::Mutate => Operation::Mutate,
+        Call::Teardown | Call::TeardownAll => Operation::Teardown,
+    };
+    engine_call::fits(operation, &started.rows)?;
+    match call {
+        Call::Mutate | Call::Teardown if started.rows.len() > 1 => {
+            let text =
+                format!("one call can {operation} one decky, and its strategy has {}", started.rows.len());
+            Err(Failure::new(FailureKind::Engine, &text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What to tell the agent, from the placements as they are now that it is this
 /// call's turn at the host. DECNET's agent replaces all that it runs by what a
 /// deploy sends it, so a shard holds all of the host's deckies, those without a
 /// row of this call as well.
 async fn message(master: &Master, call: Call, started: &StartedOn) -> Result<Message, Failure> {
+    fits(call, started)?;
     let ids = started.ids();
     let lost =
         || Failure::new(FailureKind::Store, "nothing says any more what it was to bring about; ask again");
@@ -209,7 +244,19 @@ async fn message(master: &Master, call: Call, started: &StartedOn) -> Result<Mes
         Call::Teardown => {
             Message::Teardown(TeardownCall { decky: ids.keys().next().cloned(), lifecycle_ids: ids })
         }
-        Call::TeardownAll => Message::Teardown(TeardownCall { decky: None, lifecycle_ids: ids }),
+        Call::TeardownAll => {
+            let there = master.placements(&PlacementQuery::At(Home::Host(started.host.clone()))).await?;
+            // What is only to come up there waits for this call to be over.
+            let is_there = |placement: &&Placement| {
+                placement.now().is_some() || placement.tried.values().any(|tried| tried.begun)
+            };
+            let mut others = there.iter().filter(is_there);
+            if let Some(other) = others.find(|placement| !ids.contains_key(&placement.decky)) {
+                let text = format!("{} is there too, and was not asked to go", other.decky);
+                return Err(Failure::new(FailureKind::Engine, &text));
+            }
+            Message::Teardown(TeardownCall { decky: None, lifecycle_ids: ids })
+        }
     })
 }
 

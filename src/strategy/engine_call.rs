@@ -8,20 +8,14 @@ use futures_lite::FutureExt;
 
 use crate::engine::{Progress, Report, Task, Work};
 use crate::fleet::FleetConfig;
-use crate::lifecycle::{DeckyName, Failure, FailureKind, Lifecycle, Pending, Running};
+use crate::lifecycle::{
+    DeckyName, Failure, FailureKind, Lifecycle, LifecycleId, Operation, Pending, Running,
+};
 use crate::master::{Master, Stage, Turn, panic_text};
 use crate::placement::{Aim, fleet_of};
 use crate::store::PlacementQuery;
 
 use super::{Context, Ended, Rows};
-
-/// Which of the engine's three.
-#[derive(Debug, Clone, Copy)]
-enum Call {
-    Deploy,
-    Mutate,
-    Teardown,
-}
 
 /// Rows of the master's own deckies that are durably running: the engine may be
 /// called for them. Other calls that would be in the way wait until they have
@@ -31,6 +25,34 @@ enum Call {
 pub struct Started {
     rows: Rows<Running>,
     _turn: Turn,
+}
+
+/// What the engine said of started rows, and of no others: what
+/// [`Context::end`] ends them by.
+#[derive(Debug)]
+#[must_use = "end the rows by it"]
+pub struct Evidence {
+    rows: BTreeSet<LifecycleId>,
+    report: Report,
+}
+
+impl Evidence {
+    /// What was said, decky by decky.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// How this row has ended by it. Of a row that it is not of, nothing was
+    /// said.
+    fn of(&self, row: &Lifecycle<Running>) -> Result<(), Failure> {
+        match self.rows.contains(&row.id()) {
+            true => self.report.outcome(row.decky()),
+            false => {
+                Err(Failure::new(FailureKind::Abandoned, "what its strategy ended it by is of other rows"))
+            }
+        }
+    }
 }
 
 impl Started {
@@ -61,29 +83,30 @@ impl Context {
     }
 
     /// Has the engine bring the rows' deckies up: one call for all. Whatever
-    /// goes wrong, a panic and a deadline too, is in the report.
-    pub async fn deploy(&self, started: &Started) -> Report {
-        self.call_engine(Call::Deploy, started).await
+    /// goes wrong, a panic and a deadline too, is in what it gives. Rows that
+    /// were accepted for something else than a deploy are not begun, and fail.
+    pub async fn deploy(&self, started: &Started) -> Evidence {
+        self.call_engine(Operation::Deploy, started).await
     }
 
     /// Has the engine give the rows' deckies their new services; see
     /// [`deploy`](Self::deploy).
-    pub async fn mutate(&self, started: &Started) -> Report {
-        self.call_engine(Call::Mutate, started).await
+    pub async fn mutate(&self, started: &Started) -> Evidence {
+        self.call_engine(Operation::Mutate, started).await
     }
 
     /// Has the engine take the rows' deckies down; see
     /// [`deploy`](Self::deploy).
-    pub async fn teardown(&self, started: &Started) -> Report {
-        self.call_engine(Call::Teardown, started).await
+    pub async fn teardown(&self, started: &Started) -> Evidence {
+        self.call_engine(Operation::Teardown, started).await
     }
 
-    /// Ends each row by the report, all in one commit. A decky that the report
-    /// does not name has failed.
-    pub async fn end(&self, started: Started, report: &Report) -> Ended {
+    /// Ends each row by what the engine said of it, all in one commit. A decky
+    /// that its report does not name has failed.
+    pub async fn end(&self, started: Started, evidence: Evidence) -> Ended {
         let Started { rows, _turn } = started;
-        let ends = rows.into_iter().map(|(decky, row)| {
-            let outcome = self.outcome(&row, report.outcome(&decky));
+        let ends = rows.into_values().map(|row| {
+            let outcome = self.outcome(&row, evidence.of(&row));
             (row, outcome)
         });
         self.close(ends.collect()).await
@@ -94,12 +117,12 @@ impl Context {
     /// fast one doesn't wait for a slow one, and if the master dies meanwhile,
     /// only what was not known has failed.
     pub async fn deploy_as_reported(&self, started: Started) -> Ended {
-        self.as_reported(Call::Deploy, started).await
+        self.as_reported(Operation::Deploy, started).await
     }
 
     /// As [`deploy_as_reported`](Self::deploy_as_reported), for a teardown.
     pub async fn teardown_as_reported(&self, started: Started) -> Ended {
-        self.as_reported(Call::Teardown, started).await
+        self.as_reported(Operation::Teardown, started).await
     }
 
     /// What ends a row, given what its engine says: who asked for it to stop
@@ -112,38 +135,33 @@ impl Context {
         })
     }
 
-    async fn call_engine(&self, call: Call, started: &Started) -> Report {
-        if started.is_empty() {
-            return Report::new();
-        }
+    async fn call_engine(&self, call: Operation, started: &Started) -> Evidence {
         let progress = Arc::clone(&self.master.local.progress);
-        match self.called(call, &started.rows, progress).await {
-            Ok(report) => report,
+        let tasks = self.tasks(&started.rows);
+        let rows = tasks.values().map(|task| task.id).collect();
+        let report = match fits(call, &started.rows) {
+            Ok(()) => self.called(call, tasks, progress).await,
             Err(failure) => all_failed(started.rows.keys(), &failure),
-        }
+        };
+        Evidence { rows, report }
     }
 
-    async fn as_reported(&self, call: Call, started: Started) -> Ended {
-        let Started { rows, _turn } = started;
-        if rows.is_empty() {
-            return Ended::default();
+    async fn as_reported(&self, call: Operation, started: Started) -> Ended {
+        if started.is_empty() || fits(call, &started.rows).is_err() {
+            let evidence = self.call_engine(call, &started).await;
+            return self.end(started, evidence).await;
         }
+        let Started { rows, _turn } = started;
         let (tell, told) = async_channel::unbounded();
-        let progress = Arc::new(Reported { inner: Arc::clone(&self.master.local.progress), tell });
+        let progress = Arc::new(Tap { inner: Arc::clone(&self.master.local.progress), tell });
+        let tasks = self.tasks(&rows);
+        let ids = tasks.values().map(|task| task.id).collect();
         let left = Mutex::new(rows);
-        let names: Vec<DeckyName> = lock(&left).keys().cloned().collect();
         let calling = async {
-            let called = {
-                let tasks = self.tasks(&lock(&left));
-                let fleet = fleet(&self.master, call, &tasks).await;
-                match fleet {
-                    Ok(fleet) => perform(&self.master, call, fleet, tasks, progress).await,
-                    Err(failure) => Err(failure),
-                }
-            };
+            let report = self.called(call, tasks, progress).await;
             // Also if the engine keeps who is told for longer than its call.
             told.close();
-            called.unwrap_or_else(|failure| all_failed(names.iter(), &failure))
+            report
         };
         let ending = async {
             let mut ended = Ended::default();
@@ -164,19 +182,27 @@ impl Context {
         };
         let (report, mut ended) = futures_lite::future::zip(calling, ending).await;
         let rest = std::mem::take(&mut *lock(&left));
-        ended.extend(self.end(Started { rows: rest, _turn }, &report).await);
+        ended.extend(self.end(Started { rows: rest, _turn }, Evidence { rows: ids, report }).await);
         ended
     }
 
+    /// Calls the engine for these, if there are any; whatever happens is a
+    /// report.
     async fn called(
         &self,
-        call: Call,
-        rows: &Rows<Running>,
+        call: Operation,
+        tasks: BTreeMap<DeckyName, Task>,
         progress: Arc<dyn Progress>,
-    ) -> Result<Report, Failure> {
-        let tasks = self.tasks(rows);
-        let fleet = fleet(&self.master, call, &tasks).await?;
-        perform(&self.master, call, fleet, tasks, progress).await
+    ) -> Report {
+        if tasks.is_empty() {
+            return Report::new();
+        }
+        let names: Vec<DeckyName> = tasks.keys().cloned().collect();
+        let called = match fleet(&self.master, call, &tasks).await {
+            Ok(fleet) => perform(&self.master, call, fleet, tasks, progress).await,
+            Err(failure) => Err(failure),
+        };
+        called.unwrap_or_else(|failure| all_failed(names.iter(), &failure))
     }
 
     fn tasks(&self, rows: &Rows<Running>) -> BTreeMap<DeckyName, Task> {
@@ -188,12 +214,12 @@ impl Context {
 
 /// Progress, and beside it who ends rows as the engine tells of their deckies.
 #[derive(Debug)]
-struct Reported {
+struct Tap {
     inner: Arc<dyn Progress>,
     tell: async_channel::Sender<(DeckyName, Result<(), Failure>)>,
 }
 
-impl Progress for Reported {
+impl Progress for Tap {
     fn note(&self, decky: &DeckyName, text: &str) {
         self.inner.note(decky, text);
     }
@@ -208,13 +234,25 @@ fn lock(rows: &Mutex<Rows<Running>>) -> MutexGuard<'_, Rows<Running>> {
     rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether rows were accepted for this: only then does it say anything of them.
+pub(super) fn fits(call: Operation, rows: &Rows<Running>) -> Result<(), Failure> {
+    match rows.values().find(|row| row.operation() != call) {
+        None => Ok(()),
+        Some(row) => {
+            let text =
+                format!("{}'s strategy would {call} where a {} was asked for", row.decky(), row.operation());
+            Err(Failure::new(FailureKind::Engine, &text))
+        }
+    }
+}
+
 /// The fleet that is at home here, as it shall be once this call's rows have
 /// succeeded: read now that the engine is this call's alone, since another call
 /// may have changed it since the request. A teardown's fleet still has what is
 /// to go.
 async fn fleet(
     master: &Master,
-    call: Call,
+    call: Operation,
     tasks: &BTreeMap<DeckyName, Task>,
 ) -> Result<FleetConfig, Failure> {
     let home = master.home();
@@ -231,7 +269,7 @@ async fn fleet(
         if tried.is_some() { own.push(placed) } else { others.push(placed) }
     }
     let aimed: BTreeSet<&DeckyName> = own.iter().map(|placed| &placed.config.name).collect();
-    if !matches!(call, Call::Teardown) && !tasks.keys().all(|decky| aimed.contains(decky)) {
+    if !matches!(call, Operation::Teardown) && !tasks.keys().all(|decky| aimed.contains(decky)) {
         let text = "nothing says any more what it was to bring about; ask again";
         return Err(Failure::new(FailureKind::Store, text));
     }
@@ -249,7 +287,7 @@ fn all_failed<'d>(deckies: impl Iterator<Item = &'d DeckyName>, failure: &Failur
 /// rows' deadline, or when all were cancelled and the engine doesn't stop.
 async fn perform(
     master: &Master,
-    call: Call,
+    call: Operation,
     fleet: FleetConfig,
     deckies: BTreeMap<DeckyName, Task>,
     progress: Arc<dyn Progress>,
@@ -258,9 +296,9 @@ async fn perform(
     let engine = async {
         let called = async {
             match call {
-                Call::Deploy => master.local.engine.deploy(&work).await,
-                Call::Mutate => master.local.engine.mutate(&work).await,
-                Call::Teardown => master.local.engine.teardown(&work).await,
+                Operation::Deploy => master.local.engine.deploy(&work).await,
+                Operation::Mutate => master.local.engine.mutate(&work).await,
+                Operation::Teardown => master.local.engine.teardown(&work).await,
             }
         };
         match AssertUnwindSafe(called).catch_unwind().await {

@@ -20,8 +20,8 @@ impl Strategy for LocalDeploy {
         let started = cx.start(rows).await;
         match self.ending {
             Ending::Together => {
-                let report = cx.deploy(&started).await;
-                cx.end(started, &report).await;
+                let evidence = cx.deploy(&started).await;
+                cx.end(started, evidence).await;
             }
             Ending::AsReported => drop(cx.deploy_as_reported(started).await),
         }

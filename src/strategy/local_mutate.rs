@@ -15,7 +15,7 @@ pub struct LocalMutate;
 impl Strategy for LocalMutate {
     async fn run(&self, cx: &Context, rows: Rows<Pending>) {
         let started = cx.start(rows).await;
-        let report = cx.mutate(&started).await;
-        cx.end(started, &report).await;
+        let evidence = cx.mutate(&started).await;
+        cx.end(started, evidence).await;
     }
 }

@@ -9,11 +9,11 @@
 //! [`Strategies`] says which is taken for what, and takes strategies of one's
 //! own. A strategy holds its rows as typed handles and goes on by what
 //! [`Context`] gives it, which is what is legal and no more: only started rows
-//! can be brought to an engine or a host, only an engine's report or an agent's
-//! answer ends them well.
+//! can be brought to an engine or a host, for what they were accepted for, and
+//! only what these say of those very rows ends them well.
 //!
 //! ```text
-//! Rows<Pending> ──start────▶ Started ───deploy──▶ Report ─────▶ end ──▶ Ended
+//! Rows<Pending> ──start────▶ Started ───deploy──▶ Evidence ───▶ end ──▶ Ended
 //!       │       ──start_on─▶ StartedOn ─dispatch▶ Dispatched ─▶ settle ─▶ Ended, or the worker's
 //!       └───────fail───────▶ Failed
 //! ```
@@ -43,7 +43,7 @@ mod way_clear;
 pub use context::{Context, Ended};
 pub use dispatch::{Call, Dispatched, StartedOn};
 pub(crate) use drive::{Drive, Job};
-pub use engine_call::Started;
+pub use engine_call::{Evidence, Started};
 pub use local_deploy::LocalDeploy;
 pub use local_mutate::LocalMutate;
 pub use selection::{Ending, Place, Strategies};
@@ -69,8 +69,8 @@ pub type Rows<S> = BTreeMap<DeckyName, Lifecycle<S>>;
 ///     async fn run(&self, cx: &Context, mut rows: Rows<Pending>) {
 ///         let Some(first) = rows.pop_first() else { return };
 ///         let canary = cx.start(Rows::from([first])).await;
-///         let report = cx.deploy(&canary).await;
-///         if cx.end(canary, &report).await.all_succeeded() {
+///         let evidence = cx.deploy(&canary).await;
+///         if cx.end(canary, evidence).await.all_succeeded() {
 ///             LocalDeploy::default().run(cx, rows).await;
 ///         } else {
 ///             let why = Failure::new(FailureKind::Engine, "the first decky did not come up");

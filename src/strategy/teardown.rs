@@ -30,8 +30,8 @@ impl Strategy for LocalTeardown {
         let started = cx.start(rows).await;
         match self.ending {
             Ending::Together => {
-                let report = cx.teardown(&started).await;
-                cx.end(started, &report).await;
+                let evidence = cx.teardown(&started).await;
+                cx.end(started, evidence).await;
             }
             Ending::AsReported => drop(cx.teardown_as_reported(started).await),
         }
