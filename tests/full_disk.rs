@@ -13,11 +13,15 @@ use decnet_lifecycle::{
     beat::{Delta, Reported, Verdict},
     clock::Clock as _,
     decide::{Batch, Change, Insert},
-    lifecycle::{MasterName, Owner, Phase, Revision},
     store::{OpenError, Pruned, Query, RedbStore, Retention, Store, StoreHealth},
     *,
 };
 use futures_lite::future::{block_on, poll_once};
+
+#[path = "rows/mod.rs"]
+mod rows;
+
+use rows::row;
 
 #[path = "processes/mod.rs"]
 mod processes;
@@ -286,22 +290,7 @@ impl Drop for Small {
 }
 
 fn insert(number: u64) -> Change {
-    let at = Timestamp::from_micros(1_767_225_600_000_000);
-    let record = Record {
-        id: LifecycleId::from_u128(u128::from(number) + (1 << 90)),
-        decky: name(&format!("decky-{number}")),
-        host: None,
-        operation: Operation::Deploy,
-        phase: Phase::Pending { deadline: at },
-        owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-        created_at: at,
-        updated_at: at,
-        cancel_requested_at: None,
-        claimed_completion: None,
-        key: None,
-        revision: Revision::ZERO,
-    };
-    Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
+    Change::Insert(Box::new(Insert::new(row(number), Overlap::Reject)))
 }
 
 /// Repeats it until it is so.

@@ -7,29 +7,19 @@ use decnet_lifecycle::store::Store as _;
 use decnet_lifecycle::testkit::sim::SimDisk;
 use decnet_lifecycle::{
     decide::{Batch, Change, Insert, Outcome},
-    lifecycle::{MasterName, Owner, Phase, Revision},
+    lifecycle::Revision,
     store::{Query, RedbStore},
     *,
 };
 use futures_lite::future::block_on;
 
+#[path = "rows/mod.rs"]
+mod rows;
+
+use rows::row;
+
 fn insert(number: u64) -> Change {
-    let at = Timestamp::from_micros(1_767_225_600_000_000);
-    let record = Record {
-        id: LifecycleId::from_u128(u128::from(number) + (1 << 90)),
-        decky: DeckyName::parse(&format!("decky-{number}")).unwrap(),
-        host: None,
-        operation: Operation::Deploy,
-        phase: Phase::Pending { deadline: at },
-        owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-        created_at: at,
-        updated_at: at,
-        cancel_requested_at: None,
-        claimed_completion: None,
-        key: None,
-        revision: Revision::ZERO,
-    };
-    Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
+    Change::Insert(Box::new(Insert::new(row(number), Overlap::Reject)))
 }
 
 /// Commits pairs of rows until the disk fails; gives how many pairs were

@@ -18,6 +18,9 @@ use decnet_lifecycle::{
 };
 use futures_lite::future::block_on;
 
+#[path = "rows/mod.rs"]
+mod rows;
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
@@ -49,23 +52,7 @@ fn feed(store: &dyn Store) -> Vec<Entry> {
 
 /// The rows of schema 1's file: three deckies, the first failed before it ran.
 fn rows_of_schema_1() -> Vec<Record> {
-    let row = |number: u64, revision: u64| {
-        let at = Timestamp::from_micros(1_767_225_600_000_000 + i64::try_from(number).unwrap());
-        Record {
-            id: LifecycleId::from_u128(u128::from(number) + (1 << 90)),
-            decky: DeckyName::parse(&format!("decky-{number}")).unwrap(),
-            host: None,
-            operation: Operation::Deploy,
-            phase: Phase::Pending { deadline: at },
-            owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-            created_at: at,
-            updated_at: at,
-            cancel_requested_at: None,
-            claimed_completion: None,
-            key: None,
-            revision: Revision::new(revision),
-        }
-    };
+    let row = |number, revision| Record { revision: Revision::new(revision), ..rows::row(number) };
     let first = row(1, 4);
     let failure = Failure::new(FailureKind::Engine, "no such image");
     let phase = Phase::Failed { since: None, at: first.created_at, failure };

@@ -7,29 +7,16 @@ use std::sync::Arc;
 
 use decnet_lifecycle::{
     decide::{Batch, Change, Insert, KeyClaim, Outcome, Step},
-    lifecycle::{MasterName, Owner, Phase, Revision},
+    lifecycle::{Phase, Revision},
     store::{Feed, OpenError, PlacementQuery, Query, RedbReader, RedbStore, Retention, Store},
     *,
 };
 use futures_lite::future::block_on;
 
-fn row(number: u64) -> Record {
-    let at = Timestamp::from_micros(1_767_225_600_000_000 + i64::try_from(number).unwrap());
-    Record {
-        id: LifecycleId::from_u128(u128::from(number) + (1 << 90)),
-        decky: DeckyName::parse(&format!("decky-{number}")).unwrap(),
-        host: None,
-        operation: Operation::Deploy,
-        phase: Phase::Pending { deadline: at },
-        owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-        created_at: at,
-        updated_at: at,
-        cancel_requested_at: None,
-        claimed_completion: None,
-        key: None,
-        revision: Revision::ZERO,
-    }
-}
+#[path = "rows/mod.rs"]
+mod rows;
+
+use rows::row;
 
 fn insert(number: u64) -> Batch {
     Batch::per_row(vec![Change::Insert(Box::new(Insert::new(row(number), Overlap::Reject)))])

@@ -1,5 +1,8 @@
 //! Rows and feed entries as columns.
 
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 use uuid::Uuid;
@@ -20,23 +23,6 @@ pub(super) const COLUMNS: &str = "id, decky, host, operation, status, since, end
 /// The columns of an entry of the feed, likewise.
 pub(super) const ENTRY: &str = "f.revision, f.id, f.decky, f.host, f.operation, f.status, f.failure_kind, \
                                 f.failure, f.at, f.cancel_requested";
-
-const FAILURES: [FailureKind; 14] = [
-    FailureKind::Engine,
-    FailureKind::Dispatch,
-    FailureKind::Rejected,
-    FailureKind::Deadline,
-    FailureKind::Superseded,
-    FailureKind::Cancelled,
-    FailureKind::MasterRestarted,
-    FailureKind::WorkerLost,
-    FailureKind::Panic,
-    FailureKind::Reported,
-    FailureKind::Abandoned,
-    FailureKind::Unreachable,
-    FailureKind::Store,
-    FailureKind::Clash,
-];
 
 /// A column that isn't what we write.
 pub(super) struct Damaged(&'static str);
@@ -113,7 +99,8 @@ impl<'r> Columns<'r> {
         match (kind, message) {
             (None, None) => Ok(None),
             (Some(word), Some(message)) => {
-                let kind = FAILURES.into_iter().find(|known| known.as_str() == word);
+                let kind =
+                    FailureKind::deserialize(IntoDeserializer::<ValueError>::into_deserializer(word)).ok();
                 Ok(Some(Failure::new(kind.ok_or(Damaged("failure_kind"))?, message)))
             }
             _ => Err(Damaged("failure")),
