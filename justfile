@@ -36,6 +36,16 @@ fuzz target seconds="60":
 simulate count="2000" seed="1" weather="":
     cargo run --locked --release --features testkit --example simulate -- {{ count }} {{ seed }} {{ weather }}
 
+# What CI does with fixed dice, with fresh ones, for as long as one likes: each fuzzer so many seconds, so many schedules
+campaign seconds="600" schedules="100000":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    seed=$((RANDOM * 32768 + RANDOM))
+    echo "seed $seed"
+    cargo test --locked --all-features --test model --test redb_damage --test sigkill --test chaos --test secrets --test texts
+    just simulate {{ schedules }} "$seed"
+    for target in $(cargo fuzz list); do just fuzz "$target" {{ seconds }}; done
+
 # Measure anew, into docs/MEASUREMENTS.md
 report:
     #!/usr/bin/env bash

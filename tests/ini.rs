@@ -322,7 +322,7 @@ fn every_problem_is_told_with_its_line_and_all_at_once() {
         ),
         (
             "[general]\nnet=10.66.0.0/24\ngw=10.67.0.1\ninterface=lo\n[a]\n",
-            "line 3, [general] gw: the gateway 10.67.0.1 lies outside 10.66.0.0/24; write gw = an address of the network",
+            "line 3, [general] gw: 10.67.0.1 lies outside the subnet 10.66.0.0/24; write the gateway's address, from 10.66.0.1 to 10.66.0.254",
         ),
         (
             "[general]\nnet=10.66.0.0/24\ninterface=lo\n[a]\n",
@@ -334,7 +334,15 @@ fn every_problem_is_told_with_its_line_and_all_at_once() {
         ),
         (
             "[general]\nnet=10.66.0.0/31\ngw=10.66.0.1\ninterface=lo\n[a]\n",
-            "line 5, [a]: 10.66.0.0/31 has no address left for a; write a larger net, or fewer deckies",
+            "line 2, [general] net: 10.66.0.0/31 has no room for a gateway and a decky; write a network of /30 or larger",
+        ),
+        (
+            "[general]\nnet=10.66.0.0/24\ngw=10.66.0.0\ninterface=lo\n[a]\n",
+            "line 3, [general] gw: 10.66.0.0 is the network's own or its broadcast address; write the gateway's address, from 10.66.0.1 to 10.66.0.254",
+        ),
+        (
+            "[general]\nnet=10.66.0.0/24\ngw=10.66.0.255\ninterface=lo\n[a]\n",
+            "line 3, [general] gw: 10.66.0.255 is the network's own or its broadcast address; write the gateway's address, from 10.66.0.1 to 10.66.0.254",
         ),
         (
             "x=1\ny=2\n[general]\nnet=10.66.0.0/24\ngw=10.66.0.1\ninterface=lo\n[a]\n",

@@ -108,7 +108,9 @@ fn root(prefix: &str, value: &Value, problems: &mut Problems) -> Option<FleetCon
         .map(|(place, value)| decky(&format!("{prefix}deckies[{place}]"), value, problems))
         .collect();
     if let (Some(subnet), Some(gateway)) = (subnet, gateway) {
-        network(prefix, &subnet, gateway, problems);
+        if let Some((field, what, hint)) = whole::unfit(&subnet, gateway) {
+            report(problems, &format!("{prefix}{field}"), what, &hint);
+        }
     }
     whole::check(
         &deckies,
@@ -191,29 +193,6 @@ fn decky(path: &str, value: &Value, problems: &mut Problems) -> Option<DeckyConf
         last_login_attempt,
         host_uuid: host_uuid?,
     })
-}
-
-/// The subnet has room for a gateway and a decky, and the gateway is a usable
-/// address of it: no container engine makes another network.
-fn network(prefix: &str, subnet: &IpNet, gateway: IpAddr, problems: &mut Problems) {
-    if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
-        let what = format!("{subnet} has no room for a gateway and a decky");
-        let hint = format!("write a network of /{} or larger", subnet.max_prefix_len() - 2);
-        report(problems, &format!("{prefix}subnet"), what, &hint);
-        return;
-    }
-    let what = if gateway.is_ipv4() != subnet.addr().is_ipv4() {
-        format!("{gateway} is of another family than the subnet {subnet}")
-    } else if !subnet.contains(&gateway) {
-        format!("{gateway} lies outside the subnet {subnet}")
-    } else if whole::reserved(subnet, gateway) {
-        format!("{gateway} is the network's own or its broadcast address")
-    } else {
-        return;
-    };
-    let (first, last) = whole::usable(subnet);
-    let hint = format!("write the gateway's address, from {first} to {last}");
-    report(problems, &format!("{prefix}gateway"), what, &hint);
 }
 
 /// The fields of one object, each read once, with its problems reported.

@@ -8,6 +8,28 @@ use ipnet::IpNet;
 
 use super::DeckyConfig;
 
+/// What keeps the network from being one: its field, what is wrong, and what to
+/// write. It has room for a gateway and a decky, and the gateway is a usable
+/// address of it: no container engine makes another network.
+pub(super) fn unfit(subnet: &IpNet, gateway: IpAddr) -> Option<(&'static str, String, String)> {
+    if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+        let what = format!("{subnet} has no room for a gateway and a decky");
+        let hint = format!("write a network of /{} or larger", subnet.max_prefix_len() - 2);
+        return Some(("subnet", what, hint));
+    }
+    let what = if gateway.is_ipv4() != subnet.addr().is_ipv4() {
+        format!("{gateway} is of another family than the subnet {subnet}")
+    } else if !subnet.contains(&gateway) {
+        format!("{gateway} lies outside the subnet {subnet}")
+    } else if reserved(subnet, gateway) {
+        format!("{gateway} is the network's own or its broadcast address")
+    } else {
+        return None;
+    };
+    let (first, last) = usable(subnet);
+    Some(("gateway", what, format!("write the gateway's address, from {first} to {last}")))
+}
+
 /// Tells of a place in the list and a field what is wrong, and what to write.
 pub(super) type Report<'r> = dyn FnMut(usize, &str, String, &str) + 'r;
 
@@ -58,11 +80,11 @@ fn unusable(subnet: &IpNet, gateway: IpAddr, ip: IpAddr) -> Option<String> {
     }
 }
 
-pub(super) fn reserved(subnet: &IpNet, ip: IpAddr) -> bool {
+fn reserved(subnet: &IpNet, ip: IpAddr) -> bool {
     subnet.max_prefix_len() - subnet.prefix_len() >= 2 && (ip == subnet.network() || ip == subnet.broadcast())
 }
 
-pub(super) fn usable(subnet: &IpNet) -> (IpAddr, IpAddr) {
+fn usable(subnet: &IpNet) -> (IpAddr, IpAddr) {
     match subnet {
         IpNet::V4(v4) => {
             let (low, high) = (u32::from(v4.network()), u32::from(v4.broadcast()));

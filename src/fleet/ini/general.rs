@@ -1,10 +1,10 @@
 //! The network of a fleet: as the file says, else as the machine has it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::fleet::shown;
+use crate::fleet::{shown, whole};
 
 use super::addresses;
 use super::outline::Reading;
@@ -33,23 +33,24 @@ impl<'f> Reading<'f, '_> {
         if interface.is_none() {
             self.missing(&place, "interface", "eth0");
         }
-        let net = match net {
+        let here = |key: &str| Place { text: format!("{}: {key}", place.text), ..place.clone() };
+        let (net, net_at) = match net {
             Some((text, at)) => {
                 let net = addresses::network(&text);
                 if net.is_none() {
                     let what = format!("{} is no IPv4 network", shown(&text));
                     self.told.problem(&at, what, "write such as 10.66.0.0/24");
                 }
-                net
+                (net, at)
             }
             None => {
                 if host.is_none() {
                     self.missing(&place, "net", "10.66.0.0/24");
                 }
-                host.map(|host| host.subnet.trunc())
+                (host.map(|host| host.subnet.trunc()), here("net"))
             }
         };
-        let (gateway, at) = match gateway {
+        let (gateway, gateway_at) = match gateway {
             Some((text, at)) => {
                 let gateway = text.parse().ok();
                 if gateway.is_none() {
@@ -62,13 +63,17 @@ impl<'f> Reading<'f, '_> {
                 if host.is_none() {
                     self.missing(&place, "gw", "10.66.0.1");
                 }
-                (host.map(|host| host.gateway), Place { text: format!("{}: gw", place.text), ..place })
+                (host.map(|host| host.gateway), here("gw"))
             }
         };
         let (interface, net, gateway) = (interface?, net?, gateway?);
-        if !net.contains(&gateway) {
-            let what = format!("the gateway {gateway} lies outside {net}");
-            self.told.problem(&at, what, "write gw = an address of the network");
+        if let Some((field, what, hint)) = whole::unfit(&IpNet::V4(net), IpAddr::V4(gateway)) {
+            // Without room no decky has an address, which is the same once more.
+            let room = field != "subnet";
+            self.told.problem(if room { &gateway_at } else { &net_at }, what, hint);
+            if !room {
+                return None;
+            }
         }
         Some(Network { interface, net, gateway })
     }
