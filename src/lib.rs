@@ -124,6 +124,8 @@ mod discretion;
 pub mod engine;
 pub mod fleet;
 mod heartbeat;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod journal;
 pub mod lifecycle;
 // Only in the documentation; what it shows is tested where all of it is there.

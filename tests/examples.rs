@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::store::{RedbStore, Store};
 use decnet_lifecycle::testkit::conformance::{Fixture, check};
-use decnet_lifecycle::{DeckyName, LifecycleId, Runner, TeardownRequest};
+use decnet_lifecycle::{LifecycleId, Runner, TeardownRequest};
 use futures_lite::future::block_on;
 
 #[path = "../examples/own_store.rs"]
 mod own_store;
+mod tls;
 
 /// Only tells a hang from a slow machine.
 const HANGS: Duration = Duration::from_secs(120);
@@ -76,6 +77,16 @@ fn a_worker_s_beats_end_the_rows_of_its_master() {
 }
 
 #[test]
+fn a_worker_is_called_and_heard_over_mutual_tls() {
+    let ca = tls::Ca::new();
+    let [of_master, _] = ["master", "w1"].map(|name| ca.issue(name, "127.0.0.1"));
+    let output = example("worker_http").arg(of_master.dir.parent().unwrap()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lines_with(&said, " succeeded on Some(\"w1\")"), 6, "{said}");
+}
+
+#[test]
 fn a_canary_holds_the_others_back() {
     let said = said("own_strategy");
     assert_eq!((lines_with(&said, " succeeded"), lines_with(&said, " failed")), (6, 6), "{said}");
@@ -92,13 +103,14 @@ impl Drop for Running {
 }
 
 /// One request on a connection of its own: the status, and the body.
-fn ask(address: &str, request: &str, body: &str) -> (String, String) {
+fn ask(address: &str, request: &str, headers: &[(&str, &str)], body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(HANGS)).unwrap();
     let length = body.len();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     write!(
         stream,
-        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();
@@ -109,32 +121,39 @@ fn ask(address: &str, request: &str, body: &str) -> (String, String) {
 }
 
 #[test]
-fn a_master_under_axum_answers_202_and_does_what_it_promised() {
+fn a_master_mounted_under_axum_answers_202_and_does_what_it_promised() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fleet.json"));
     let fleet = fleet.unwrap();
     let mut program = example("axum");
-    program.arg(dir.path()).arg("127.0.0.1:0").stdout(Stdio::piped());
+    let token = "0123456789abcdef0123456789abcdef";
+    program.arg(token).arg(dir.path()).arg("127.0.0.1:0").stdout(Stdio::piped());
     let mut program = Running(program.spawn().unwrap());
     let mut said = BufReader::new(program.0.stdout.take().unwrap()).lines();
     let address = said.next().unwrap().unwrap();
+    let asked = |request: &str, body: &str| {
+        ask(&address, request, &[("authorization", &format!("Bearer {token}"))], body)
+    };
 
-    assert_eq!(ask(&address, "POST /deckies/deploy", "{}").0, "400");
-    let (status, body) = ask(&address, "POST /deckies/deploy", &fleet);
+    assert_eq!(ask(&address, "POST /decoys/deckies/deploy", &[], &fleet).0, "401");
+    assert_eq!(asked("POST /decoys/deckies/deploy", "{}").0, "422");
+    assert_eq!(ask(&address, "GET /rows", &[], ""), ("200".to_owned(), "0 rows\n".to_owned()));
+    let (status, body) = asked("POST /decoys/deckies/deploy", &fleet);
     assert_eq!(status, "202", "{body}");
-    let ids: std::collections::BTreeMap<DeckyName, LifecycleId> = serde_json::from_str(&body).unwrap();
+    let taken: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let ids: Vec<LifecycleId> = serde_json::from_value(taken["lifecycle_ids"].clone()).unwrap();
     assert_eq!(ids.len(), 6);
-    let ids = ids.values().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let ids = ids.iter().map(|id| format!("ids={id}")).collect::<Vec<_>>().join("&");
     let begun = Instant::now();
     loop {
-        let (status, rows) = ask(&address, &format!("GET /lifecycle/{ids}"), "");
-        assert_eq!((&*status, rows.lines().count()), ("200", 6), "{rows}");
-        if lines_with(&rows, " succeeded") == 6 {
+        let (status, rows) = asked(&format!("GET /decoys/deckies/lifecycle?{ids}"), "");
+        assert_eq!(status, "200", "{rows}");
+        if rows.matches("\"succeeded\"").count() == 6 {
             break;
         }
-        assert!(lines_with(&rows, " failed") == 0 && begun.elapsed() < HANGS, "{rows}");
+        assert!(!rows.contains("\"failed\"") && begun.elapsed() < HANGS, "{rows}");
     }
-    assert_eq!(ask(&address, "GET /lifecycle/nonsense", "").0, "400");
+    assert_eq!(ask(&address, "GET /rows", &[], "").1, "6 rows\n");
 
     let pid = program.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

@@ -28,7 +28,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    AgentError, Agents, DeployCall, Fingerprint, Host, HostsFile, HostsFileError, MutateCall, TeardownCall,
+    AgentError, Agents, DeployCall, Fingerprint, Host, HostsFile, HostsFileError, MutateCall, StaticHosts,
+    TeardownCall,
 };
 
 mod call;
@@ -173,11 +174,22 @@ impl HostsFile {
     /// # Errors
     /// [`HostsFileError`] if the file can't be read, and was never read before.
     pub fn shown_by(&self, certificate: &[u8]) -> Result<Option<Host>, HostsFileError> {
-        let print = Fingerprint::of(certificate);
-        let hosts = self.load()?;
-        let mut admit = hosts.values().filter(|host| host.pin.admits(print));
-        Ok(admit.find(|host| host.is_shown_by(certificate)).cloned())
+        Ok(first_shown_by(self.load()?.values(), certificate).cloned())
     }
+}
+
+impl StaticHosts {
+    /// The host that shows this certificate, as [`HostsFile::shown_by`].
+    #[must_use]
+    pub fn shown_by(&self, certificate: &[u8]) -> Option<&Host> {
+        first_shown_by(self.hosts.values(), certificate)
+    }
+}
+
+fn first_shown_by<'a>(hosts: impl Iterator<Item = &'a Host>, certificate: &[u8]) -> Option<&'a Host> {
+    let print = Fingerprint::of(certificate);
+    let mut admit = hosts.filter(|host| host.pin.admits(print));
+    admit.find(|host| host.is_shown_by(certificate))
 }
 
 impl From<CallError> for AgentError {

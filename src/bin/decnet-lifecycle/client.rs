@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Complaint;
 use crate::home::Home;
 use crate::running::Running;
-use crate::token::Token;
+use crate::token;
 
 /// The most bytes of an answer.
 const ANSWER: u64 = 16 << 20;
@@ -35,7 +35,7 @@ impl RunningMaster {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        let token = Token::text(&home.token_path())?;
+        let token = token::text(&home.token_path())?;
         Ok(Some(Self { agent, base: format!("http://{}", running.api), token }))
     }
 

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-mod answer;
 mod args;
 mod client;
 mod engines;

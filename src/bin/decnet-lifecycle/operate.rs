@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use decnet_lifecycle::http::wire::{forgotten, unnamed};
 use decnet_lifecycle::{
     AcceptError, Accepted, DeployRequest, FleetConfig, LifecycleId, MutateRequest, Overlap, Record, Runner,
     Status, TeardownRequest,
     clock::SystemClock,
     fleet::Mode,
     lifecycle::Revision,
-    placement::{Placement, Plan},
     runner::{Seen, Watch},
     store::Store,
 };
@@ -47,7 +47,7 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
     let request = deploy_request(&args, fleet);
     let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
     let plan = runner.plan(&request).await?;
-    if let Some(note) = unnamed(&plan) {
+    if let Some(note) = unnamed(&plan, "--prune") {
         crate::output::aside(&format!("note: {note}"));
     }
     let accepted = runner.accept_deploy(request).await;
@@ -74,25 +74,6 @@ pub fn for_this_machine(args: &Deploy, fleet: &FleetConfig) -> Result<(), Compla
     match args.only.iter().flatten().find(|decky| fleet.decky(decky).is_none()) {
         Some(unknown) => Err(Complaint(format!("the fleet has no decky {unknown}"))),
         None => Ok(()),
-    }
-}
-
-/// What a deploy leaves alone, in one line; none if that is nothing.
-pub fn unnamed(plan: &Plan) -> Option<String> {
-    let names: Vec<&str> = plan.unnamed.iter().map(|(decky, _)| decky.as_str()).collect();
-    let some: Vec<&str> = names.iter().take(10).copied().collect();
-    let more = names.len().saturating_sub(some.len());
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    match names.len() {
-        0 => None,
-        1 => Some(format!(
-            "1 decky runs that this file doesn't name: {}; --prune takes it down",
-            some.join(", ")
-        )),
-        all => Some(format!(
-            "{all} deckies run that this file doesn't name: {}{more}; --prune takes them down",
-            some.join(", ")
-        )),
     }
 }
 
@@ -179,13 +160,6 @@ pub async fn teardown(home: &Home, out: &Output, args: Teardown) -> Result<Done,
     }
     let accepted = runner.accept_teardown(request).await;
     drive(home, out, &chosen, &runner, &*store, recovered, accepted).await
-}
-
-/// A decky that is not placed any more, for machines.
-pub fn forgotten(placement: &Placement) -> Value {
-    let placed = placement.possibilities().last();
-    json!({"event": "forgotten", "decky": placement.decky, "home": placed.map(|placed| placed.home.key()),
-           "ip": placed.map(|placed| placed.config.ip.to_string())})
 }
 
 fn forgotten_words(forgotten: &Value) -> String {

@@ -3,12 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use decnet_lifecycle::http::wire;
 use decnet_lifecycle::lifecycle::text::{self, one_line};
-use decnet_lifecycle::{
-    DeckyName, Failure, Record, ServiceName, Timestamp,
-    runner::{Explanation, HistoryStep},
-    store::Entry,
-};
+use decnet_lifecycle::{DeckyName, Failure, Record, ServiceName, store::Entry};
 use serde_json::{Value, json};
 
 /// The most characters of a note, of a table's last column, and of any line.
@@ -69,7 +66,7 @@ impl Output {
         let error = entry.failure.as_ref().map(Failure::to_string);
         let note = if entry.status.is_open() && entry.cancel_requested { "  asked to stop" } else { "" };
         self.say(
-            || self::entry(entry),
+            || wire::change(entry),
             || {
                 let error = error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
                 format!(
@@ -95,7 +92,7 @@ impl Output {
     pub fn table(&self, records: &[Record], decoys: &[Place]) {
         if self.json {
             for record in records {
-                let mut value = row(record);
+                let mut value = wire::row(record);
                 if let Value::Object(fields) = &mut value {
                     let ports = decoys.iter().filter(|decoy| decoy.decky == record.decky);
                     let ports = ports.map(|decoy| (decoy.service.clone(), json!(decoy.at))).collect();
@@ -142,43 +139,6 @@ impl Output {
             _ => padded,
         }
     }
-}
-
-/// A change as the feed has it.
-pub fn entry(entry: &Entry) -> Value {
-    let error = entry.failure.as_ref().map(Failure::to_string);
-    json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
-           "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
-           "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
-}
-
-pub fn timed(time: Option<Timestamp>) -> Option<String> {
-    time.map(|time| time.to_string())
-}
-
-/// A row, its history, and why it is where it is.
-pub fn detailed(record: &Record, steps: &[HistoryStep], why: &Explanation) -> Value {
-    let mut value = row(record);
-    if let Value::Object(fields) = &mut value {
-        let steps = steps
-            .iter()
-            .map(|step| json!({"status": step.status, "at": step.at.to_string(), "error": step.error}));
-        fields.insert("history".into(), steps.collect());
-        fields.insert("why".into(), why.to_string().into());
-    }
-    value
-}
-
-/// A row as the wire has it, and what the wire doesn't say.
-pub fn row(record: &Record) -> Value {
-    json!({
-        "id": record.id, "decky_name": record.decky, "host_uuid": record.host, "operation": record.operation,
-        "status": record.status(), "error": record.failure().map(Failure::to_string),
-        "started_at": record.created_at.to_string(), "running_since": timed(record.running_since()),
-        "updated_at": record.updated_at.to_string(), "completed_at": timed(record.completed_at()),
-        "deadline": timed(record.deadline()), "cancel_requested_at": timed(record.cancel_requested_at),
-        "key": record.key, "revision": record.revision,
-    })
 }
 
 /// How long ago, for people: `4s`, `12m`, `3h`, `9d`.

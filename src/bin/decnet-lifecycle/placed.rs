@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use decnet_lifecycle::placement::{Placed, PlanStep};
+use decnet_lifecycle::http::wire;
+use decnet_lifecycle::placement::Placed;
 use decnet_lifecycle::{
-    DeckyName, FleetConfig, Runner, Timestamp, Unrecovered,
+    DeckyName, FleetConfig, Runner, Unrecovered,
     clock::{Clock as _, SystemClock},
     engine::NoProgress,
     fleet::{DeployedFleet, Mode},
-    placement::{Placement, Plan},
-    runner::{DeckyStatus, Health},
+    placement::Placement,
     store::{PlacementQuery, Store},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args;
 use crate::client::RunningMaster;
@@ -45,28 +45,7 @@ pub async fn plan(home: &Home, out: &Output, args: args::Deploy) -> Result<Done,
     let chosen = Chosen::for_plan(home, &*store, args.engine, &args.compose, &fleet).await?;
     let runner = looking(home, &chosen, store)?;
     let plan = runner.plan(&deploy_request(&args, fleet)).await?;
-    Ok(tell_answer(out, &plan_value(&plan)))
-}
-
-/// A plan for machines; `text` is what people read.
-pub fn plan_value(plan: &Plan) -> Value {
-    let steps = plan.steps.iter().map(|step| {
-        let what = match step {
-            PlanStep::New { .. } => "new",
-            PlanStep::Change { .. } => "change",
-            PlanStep::Settle { .. } => "settle",
-            PlanStep::Move { .. } => "move",
-            PlanStep::Remove { .. } => "remove",
-            _ => "same",
-        };
-        json!({"decky": step.decky(), "step": what, "text": step.to_string()})
-    });
-    let clashes = plan.clashes.iter().map(|clash| json!({"decky": clash.decky(), "text": clash.to_string()}));
-    let unnamed = plan.unnamed.iter().map(|(decky, home)| json!({"decky": decky, "home": home.key()}));
-    json!({
-        "event": "plan", "changes_nothing": plan.changes_nothing(), "steps": steps.collect::<Vec<_>>(),
-        "unnamed": unnamed.collect::<Vec<_>>(), "clashes": clashes.collect::<Vec<_>>(), "text": plan.to_string(),
-    })
+    Ok(tell_answer(out, &wire::plan(&plan)))
 }
 
 /// 0 there is nothing to do, 1 there is, 2 it would be refused.
@@ -91,7 +70,7 @@ pub async fn ps(home: &Home, out: &Output, deckies: &[DeckyName]) -> Result<Done
             let chosen = Chosen::for_placed(home, &*store).await?;
             let runner = looking(home, &chosen, store)?;
             let now = SystemClock::new().now();
-            runner.deckies().await?.iter().map(|decky| decky_value(decky, now)).collect()
+            runner.deckies().await?.iter().map(|decky| wire::decky(decky, now)).collect()
         }
     };
     let name = |decky: &Value| decky.get("decky").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -115,33 +94,6 @@ pub async fn ps(home: &Home, out: &Output, deckies: &[DeckyName]) -> Result<Done
     let is_missing =
         |decky: &&&Value| matches!(decky.get("health").and_then(Value::as_str), Some("down" | "unsure"));
     Ok(if wanted.iter().any(|decky| is_missing(&decky)) { Done::RowsFailed } else { Done::Well })
-}
-
-/// What is known of a decky, for machines.
-pub fn decky_value(decky: &DeckyStatus, now: Timestamp) -> Value {
-    let (up, of) = decky.running();
-    let placed = decky.placement.as_ref().and_then(Placement::now);
-    let health = match decky.health() {
-        Health::Up => "up",
-        Health::Down => "down",
-        Health::Unsure => "unsure",
-        Health::Underway => "underway",
-        Health::Stranger => "stranger",
-        _ => "unseen",
-    };
-    let last = decky.last.as_ref().map(|row| {
-        json!({
-            "id": row.id, "operation": row.operation, "status": row.status(), "at": row.updated_at.to_string(),
-            "error": row.failure().map(ToString::to_string), "age_s": now.since(row.updated_at).as_secs(),
-        })
-    });
-    json!({
-        "decky": decky.decky, "home": decky.home.key(), "host": decky.home.host(),
-        "ip": placed.map(|placed| placed.config.ip.to_string()),
-        "engine": placed.and_then(|placed| placed.engine.as_ref()),
-        "services": decky.services(), "running": up, "of": of, "health": health, "up": decky.to_string(),
-        "runtime": decky.runtime.as_ref().map(|runtime| &runtime.services), "last": last,
-    })
 }
 
 fn table(deckies: &[&Value]) {

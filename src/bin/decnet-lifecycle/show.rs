@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use decnet_lifecycle::http::wire::{detailed, row};
 use decnet_lifecycle::lifecycle::text::{json, one_line};
 use decnet_lifecycle::store::head;
 use decnet_lifecycle::{
@@ -21,7 +22,7 @@ use crate::args::Ls;
 use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
-use crate::output::{Output, detailed, line, row};
+use crate::output::{Output, line};
 use crate::row_name::RowName;
 use crate::{Complaint, Done};
 

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use decnet_lifecycle::store::{Store, StoreHealth};
 
 use crate::Complaint;
-use crate::answer::Trouble;
 
 /// How often it is looked at when nothing is written.
 const LOOK: Duration = Duration::from_secs(2);
@@ -19,16 +17,5 @@ pub async fn until_gone(store: &dyn Store) -> Complaint {
             return Complaint(format!("the store is gone: {why}; put it back, or start anew without it"));
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// What a health check says of it.
-pub fn healthy(store: &dyn Store) -> Result<(), Trouble> {
-    let ill = |why: &str| Err(Trouble::new(StatusCode::SERVICE_UNAVAILABLE, why));
-    match store.health() {
-        StoreHealth::Good => Ok(()),
-        StoreHealth::Failing { why } => ill(&format!("the store can't be written now: {why}")),
-        StoreHealth::Gone { why } => ill(&format!("the store is gone: {why}")),
-        _ => ill("the store is not well"),
     }
 }

@@ -1,59 +1,38 @@
-//! The bearer token of the API: made, read and compared.
+//! The bearer token of the API: made, and read from its file.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use axum::http::{HeaderMap, header};
-use sha2::{Digest as _, Sha256};
-
-use decnet_lifecycle::private_file::Secrecy;
+use decnet_lifecycle::{http::Token, private_file::Secrecy};
 
 use crate::Complaint;
 use crate::files::write_new;
 use crate::private;
 
-/// The bearer token of the API. Kept as its hash, so that comparing takes no
-/// longer the more of it is right.
-pub struct Token([u8; 32]);
+/// The token in this file; made if there is none.
+pub fn load(path: &Path) -> Result<Token, Complaint> {
+    let token = Token::parse(&text(path)?).map_err(|_| no_token(path))?;
+    Ok(token.found_in("serve.token in the master's data directory"))
+}
 
-impl Token {
-    /// The token in this file; made if there is none.
-    pub fn load(path: &Path) -> Result<Self, Complaint> {
-        Ok(Self::of(&Self::text(path)?))
-    }
-
-    /// The token as it stands in the file.
-    pub fn text(path: &Path) -> Result<String, Complaint> {
-        let complain = |error: &dyn std::fmt::Display| Complaint(format!("{}: {error}", path.display()));
-        private::one(path, Secrecy::Secret)?;
-        match fs::read_to_string(path) {
-            Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
-            Ok(_) => Err(complain(&"it holds no token; remove it, and `serve` makes one")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let token = random()?;
-                write_new(path, &format!("{token}\n"), 0o600)?;
-                Ok(token)
-            }
-            Err(error) => Err(complain(&error)),
+/// The token as it stands in the file.
+pub fn text(path: &Path) -> Result<String, Complaint> {
+    private::one(path, Secrecy::Secret)?;
+    match fs::read_to_string(path) {
+        Ok(text) if Token::parse(&text).is_ok() => Ok(text.trim().to_owned()),
+        Ok(_) => Err(no_token(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let token = random()?;
+            write_new(path, &format!("{token}\n"), 0o600)?;
+            Ok(token)
         }
+        Err(error) => Err(Complaint(format!("{}: {error}", path.display()))),
     }
+}
 
-    fn of(text: &str) -> Self {
-        Self(Sha256::digest(text).into())
-    }
-
-    /// Whether a request carries it.
-    pub fn is_in(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.split_once(' '));
-        match given {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Self::of(token.trim()).0 == self.0
-            }
-            _ => false,
-        }
-    }
+fn no_token(path: &Path) -> Complaint {
+    Complaint(format!("{}: it holds no token; remove it, and `serve` makes one", path.display()))
 }
 
 fn random() -> Result<String, Complaint> {

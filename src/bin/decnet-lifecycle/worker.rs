@@ -1,10 +1,10 @@
 //! A worker as a server: its agent over mTLS, its beats to the master.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::Identity;
+use decnet_lifecycle::http::{self, ServerLimits};
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
 use decnet_lifecycle::{
     Accepted,
@@ -16,13 +16,12 @@ use serde_json::json;
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Door, Knows, Server, stop_signal};
+use crate::net::stop_signal;
 use crate::output::Output;
 use crate::private;
+use crate::serve;
 use crate::store_watch::until_gone;
 use crate::{Complaint, Done};
-
-mod agent;
 
 /// For a request to come and to be answered; a teardown is answered when it is
 /// done.
@@ -55,11 +54,10 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
     let master = HttpsMaster::new(identity.clone(), &args.master, pin);
     let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
-    let knows: Knows = Arc::new({
-        let master = asks.clone();
-        move |shown| master.is_shown_by(shown)
-    });
-    let server = Server::bind(listen, Some(Door::new(identity.server_config()?, knows)), REQUEST).await?;
+    let agent = http::agent(worker.clone(), asks);
+    let mut limits = ServerLimits::default();
+    limits.request = REQUEST;
+    let server = serve::listen(listen).await?.limits(limits).tls(identity.server_config()?, agent.knows());
     announce(out, &args, server.address()?, &chosen, recovered.failed);
     // What was taken and not begun.
     recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
@@ -72,10 +70,9 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         let (worker, master) = (worker.clone(), master.clone());
         async move { worker.beats(&master).await }
     });
-    let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone() };
     let keeper = maintained.abort_handle();
     let broke = tokio::select! {
-        () = server.run(agent::router(agent), stop) => None,
+        () = server.run(agent.alone(), stop) => None,
         _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
         gone = until_gone(&*store) => Some(gone),
     };

@@ -11,10 +11,7 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body may be silent for this long in all,
-const GRACE: Duration = Duration::from_secs(5);
-/// and else comes at this many bytes a second or more.
-const RATE: u32 = 32 << 10;
+use super::ServerLimits;
 
 /// Told when a body was too slow.
 #[derive(Debug, Clone, Default)]
@@ -27,13 +24,16 @@ impl Slow {
 }
 
 /// The body, cut off where it comes too slowly.
-pub fn timely(body: Body, slow: Slow) -> Body {
-    let due = Instant::now() + GRACE;
-    Body::from_stream(Timely { body: body.into_data_stream(), due, wait: Box::pin(sleep_until(due)), slow })
+pub fn timely(body: Body, limits: &ServerLimits, slow: Slow) -> Body {
+    let due = Instant::now() + limits.body_grace;
+    let (body, rate) = (body.into_data_stream(), limits.body_rate.max(1));
+    Body::from_stream(Timely { body, rate, due, wait: Box::pin(sleep_until(due)), slow })
 }
 
 struct Timely {
     body: BodyDataStream,
+    /// Bytes a second.
+    rate: u32,
     due: Instant,
     wait: Pin<Box<Sleep>>,
     slow: Slow,
@@ -46,7 +46,8 @@ impl Stream for Timely {
         if let Poll::Ready(next) = Pin::new(&mut self.body).poll_next(cx) {
             if let Some(Ok(bytes)) = &next {
                 let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.due += Duration::from_secs(1) * bytes / RATE;
+                let more = Duration::from_secs(1) * bytes / self.rate;
+                self.due += more;
                 let due = self.due;
                 self.wait.as_mut().reset(due);
             }

@@ -8,14 +8,14 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use decnet_lifecycle::{lifecycle::Revision, runner::Seen};
 use serde_json::json;
 
-use crate::answer::{Trouble, values};
-use crate::net::stopped;
-use crate::output::entry;
+use crate::lifecycle::{Revision, text};
+use crate::runner::Seen;
 
-use super::Master;
+use super::answer::{Trouble, values};
+use super::api::Master;
+use super::wire;
 
 /// `GET /lifecycle/feed`: after `Last-Event-ID` or `?after=`, else
 /// from now on.
@@ -42,21 +42,20 @@ pub async fn feed(
     };
     let watch = master.runner.watch(after);
     let stop = master.stop.clone();
-    let events =
-        futures_util::stream::unfold((watch, stop, place), |(mut watch, mut stop, place)| async move {
-            let seen = tokio::select! {
-                seen = watch.next() => seen,
-                () = stopped(&mut stop) => return None,
-            };
-            match seen {
-                Ok(seen) => Some((Ok::<_, Infallible>(event(&seen)), (watch, stop, place))),
-                Err(error) => {
-                    // The client comes again, and goes on where it was.
-                    log::warn!(target: "decnet_lifecycle::http", error:% = error; "the feed can't be read");
-                    None
-                }
+    let events = futures_util::stream::unfold((watch, stop, place), |(mut watch, stop, place)| async move {
+        let seen = tokio::select! {
+            seen = watch.next() => seen,
+            () = stop.asked() => return None,
+        };
+        match seen {
+            Ok(seen) => Some((Ok::<_, Infallible>(event(&seen)), (watch, stop, place))),
+            Err(error) => {
+                // The client comes again, and goes on where it was.
+                log::warn!(target: "decnet_lifecycle::http", error:% = error; "the feed can't be read");
+                None
             }
-        });
+        }
+    });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
@@ -65,7 +64,7 @@ fn event(seen: &Seen) -> Event {
         Seen::Changed(changed) => Event::default()
             .id(changed.revision.get().to_string())
             .event("lifecycle")
-            .data(decnet_lifecycle::lifecycle::text::json(&entry(changed))),
+            .data(text::json(&wire::change(changed))),
         Seen::Ahead { head } => {
             Event::default().id(head.get().to_string()).event("reset").data(json!({"head": head}).to_string())
         }

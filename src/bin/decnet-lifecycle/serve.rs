@@ -1,50 +1,28 @@
 //! The master as a server: requests over HTTP, workers' beats over mTLS.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
-use decnet_lifecycle::{
-    Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines, store::Store,
-};
+use decnet_lifecycle::http::{self, Access, Server, ServerLimits};
+use decnet_lifecycle::{Accepted, agent::HostsFile, engine::NoProgress, runner::Deadlines};
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
 
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Door, Knows, Server, stop_signal};
+use crate::net::stop_signal;
 use crate::output::Output;
 use crate::private;
 use crate::running::Running;
 use crate::store_watch::until_gone;
-use crate::token::Token;
+use crate::token;
 use crate::{Complaint, Done};
 
-mod api;
-mod feed;
-mod metrics;
-mod swarm;
-
-/// Those who follow the feed with the token, at once.
-const FEEDS: usize = 64;
 /// Events that wait for the bus at most.
 const BUS_CAPACITY: usize = 4_096;
-
-/// What handlers need.
-pub struct Master {
-    runner: Runner,
-    store: Arc<dyn Store>,
-    hosts: Arc<HostsFile>,
-    token: Token,
-    stop: watch::Receiver<bool>,
-    /// Places for those who follow the feed.
-    feeds: Arc<Semaphore>,
-    beats: AtomicU64,
-    beats_refused: AtomicU64,
-}
 
 pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done, Complaint> {
     if !args.listen.ip().is_loopback() && !args.expose {
@@ -81,23 +59,18 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     let known = runner.clone();
     crate::logger::hide(move || known.secrets());
 
-    let master = Arc::new(Master {
-        runner: runner.clone(),
-        store: Arc::clone(&store),
-        hosts,
-        token: Token::load(&home.token_path())?,
-        stop: stop.clone(),
-        feeds: Arc::new(Semaphore::new(FEEDS)),
-        beats: AtomicU64::new(0),
-        beats_refused: AtomicU64::new(0),
-    });
-    let api = Server::bind(args.listen, None, args.request_timeout).await?;
+    let beats = http::swarm(runner.clone(), hosts);
+    let routes = http::api(runner.clone(), Access::Bearer(token::load(&home.token_path())?))
+        .swarm(&beats)
+        .stop(&stop)
+        .alone();
+    let mut limits = ServerLimits::default();
+    limits.request = args.request_timeout;
+    let api = listen(args.listen).await?.limits(limits);
     let swarm = match &identity {
         Some(identity) => {
-            let hosts = Arc::clone(&master.hosts);
-            let knows: Knows = Arc::new(move |shown| matches!(hosts.shown_by(shown), Ok(Some(_))));
-            let door = Door::new(identity.server_config()?, knows);
-            Some(Server::bind(args.swarm, Some(door), args.request_timeout).await?)
+            let server = listen(args.swarm).await?;
+            Some(server.limits(limits).tls(identity.server_config()?, beats.knows()))
         }
         None => None,
     };
@@ -116,11 +89,10 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         async move { runner.maintain().await }
     });
     let keeper = maintained.abort_handle();
-    let swarm =
-        swarm.map(|server| tokio::spawn(server.run(swarm::router(Arc::clone(&master)), stop.clone())));
+    let swarm = swarm.map(|server| tokio::spawn(server.run(beats.alone(), stop.clone())));
     // A master that does not sweep any more must not go on as if it did.
     let broke = tokio::select! {
-        () = api.run(api::router(Arc::clone(&master)), stop) => None,
+        () = api.run(routes, stop) => None,
         _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
         gone = until_gone(&*store) => Some(gone),
     };
@@ -142,6 +114,11 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
         },
     );
     Ok(Done::Well)
+}
+
+/// A server at this address.
+pub async fn listen(address: SocketAddr) -> Result<Server, Complaint> {
+    Server::bind(address).await.map_err(|error| Complaint(format!("can't listen on {address}: {error}")))
 }
 
 /// The master's own bundle; none if there is none and none was asked for.

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use decnet_lifecycle::{AcceptError, Accepted, DeckyName, LifecycleId, StoreError};
 use serde_json::{Value, json};
+
+use crate::lifecycle::{DeckyName, LifecycleId, text};
+use crate::runner::{AcceptError, Accepted, Runner};
+use crate::store::{StoreError, StoreHealth};
 
 pub type Answer = Result<Response, Trouble>;
 
@@ -44,6 +47,16 @@ impl From<AcceptError> for Trouble {
     fn from(error: AcceptError) -> Self {
         let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::new(status, error.to_string())
+    }
+}
+
+/// Whether a server over this store can do its work.
+pub fn healthy(runner: &Runner) -> Result<(), Trouble> {
+    let ill = |why: String| Err(Trouble::new(StatusCode::SERVICE_UNAVAILABLE, why));
+    match runner.journal().store().health() {
+        StoreHealth::Good => Ok(()),
+        StoreHealth::Failing { why } => ill(format!("the store can't be written now: {why}")),
+        StoreHealth::Gone { why } => ill(format!("the store is gone: {why}")),
     }
 }
 
@@ -90,7 +103,7 @@ pub async fn start(
 }
 
 pub fn answer(status: StatusCode, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(decnet_lifecycle::lifecycle::text::json(value)));
+    let mut response = Response::new(Body::from(text::json(value)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

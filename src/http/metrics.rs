@@ -1,19 +1,19 @@
 //! Numbers, in Prometheus' text format.
 
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use decnet_lifecycle::store::StoreHealth;
 
-use super::Master;
+use crate::store::StoreHealth;
+
+use super::api::Master;
 
 pub fn metrics(master: &Master) -> Response {
     let counters = master.runner.counters();
     let (beats, refused) =
-        (master.beats.load(Ordering::Relaxed), master.beats_refused.load(Ordering::Relaxed));
-    let writable = master.store.health() == StoreHealth::Good;
+        master.swarm.as_ref().map_or((0, 0), |swarm| (swarm.beats(), swarm.beats_refused()));
+    let writable = master.runner.journal().store().health() == StoreHealth::Good;
     let mut text = String::new();
     for (name, kind, help, value) in [
         ("steps_total", "counter", "Rows changed durably.", counters.steps),

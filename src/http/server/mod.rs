@@ -2,88 +2,111 @@
 //! over them is the router's.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
-use decnet_lifecycle::agent::https::is_about_time;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, interval, sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::Complaint;
+use crate::agent::https::is_about_time;
+
+use super::Stop;
 
 mod body;
+mod impatient;
+mod limits;
 mod places;
 
+pub use limits::ServerLimits;
+
 use body::{Slow, timely};
+use impatient::Impatient;
 use places::{Place, Places, Who};
 
-/// Connections at once, each server.
-const CONNECTIONS: usize = 512;
-/// Handshakes under way at once, and those from one address.
-const HANDSHAKES: usize = 256;
-const HANDSHAKES_EACH: usize = 64;
-/// Connections of one certificate: of one that we know, and of another of our
-/// CA, which is told so.
-const KNOWN_EACH: usize = 8;
-const UNKNOWN_EACH: usize = 2;
-/// From the first packet to the end of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// For a request's header.
-const HEADER: Duration = Duration::from_secs(5);
-/// For a client to take some bytes of an answer.
-const STALLED: Duration = Duration::from_secs(10);
 /// How often trouble with clocks is told.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How often it is looked whether a peer is still known.
 const KNOWN_EVERY: Duration = Duration::from_secs(1);
-/// For requests under way when the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
 /// After an accept that failed, for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The certificate that a client has shown, in DER; our CA's word for it has
-/// been checked.
-#[derive(Debug, Clone)]
-pub struct PeerCertificate(pub Arc<[u8]>);
+/// The certificate that a client has shown, whose key it holds, and which is
+/// of the server's CA. It is among the extensions of each request over TLS.
+///
+/// A server of one's own, in place of [`Server`], puts it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate(Arc<[u8]>);
 
-/// Whether we know the holder of a certificate of our CA.
-pub type Knows = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+impl PeerCertificate {
+    /// The certificate with this DER.
+    pub fn new(der: impl Into<Arc<[u8]>>) -> Self {
+        Self(der.into())
+    }
 
-/// Whom a server over TLS lets in.
-#[derive(Clone)]
-pub struct Door {
-    tls: TlsAcceptor,
-    knows: Knows,
-}
-
-impl Door {
-    pub fn new(config: rustls::ServerConfig, knows: Knows) -> Self {
-        Self { tls: TlsAcceptor::from(Arc::new(config)), knows }
+    /// Its DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0
     }
 }
 
-/// What a server listens on, and how.
+type Knows = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Whom a server over TLS lets in.
+#[derive(Clone)]
+struct Door {
+    tls: TlsAcceptor,
+    /// Whether the holder of a certificate of the CA is known.
+    knows: Knows,
+}
+
+/// A server over TCP or mutual TLS, in bounds: see [`ServerLimits`].
+///
+/// Over TLS it is known who somebody is before anything is asked: whoever has
+/// no certificate of the CA is gone after the handshake, and each request says
+/// by its [`PeerCertificate`] who asks. What to make of that is for the routes
+/// to say, as [`Swarm`](super::Swarm) and [`Agent`](super::Agent) do before a
+/// byte of a body is read. A connection is cut off once its certificate is not
+/// known any more.
+///
+/// ```
+/// use std::io::{Read as _, Write as _};
+/// use axum::{Router, routing::get};
+/// use decnet_lifecycle::http::{Server, Stop};
+///
+/// # #[tokio::main(flavor = "multi_thread")] async fn main() -> std::io::Result<()> {
+/// let server = Server::bind("127.0.0.1:0".parse().unwrap()).await?;
+/// let (address, stop) = (server.address()?, Stop::new());
+/// let serving = tokio::spawn(server.run(Router::new().route("/", get("hello")), stop.clone()));
+///
+/// let mut client = std::net::TcpStream::connect(address)?;
+/// client.write_all(b"GET / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert!(answer.ends_with("\r\n\r\nhello"));
+///
+/// stop.now();
+/// serving.await?; // what was under way has been answered
+/// # Ok(()) }
+/// ```
 pub struct Server {
     listener: TcpListener,
     door: Option<Door>,
-    /// For a request and its body to come, and to be answered.
-    request: Duration,
+    limits: ServerLimits,
 }
 
 /// What all connections of a server share.
@@ -91,41 +114,91 @@ pub struct Server {
 struct House {
     app: TowerToHyperService<Router>,
     door: Option<Door>,
-    request: Duration,
+    limits: ServerLimits,
     handshakes: Arc<Places>,
     places: Arc<Places>,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {
-    pub async fn bind(address: SocketAddr, door: Option<Door>, request: Duration) -> Result<Self, Complaint> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| Complaint(format!("can't listen on {address}: {error}")))?;
-        Ok(Self { listener, door, request })
+    /// A server at this address, over plain TCP unless told otherwise. It
+    /// listens from now on, and answers once it [runs](Self::run).
+    ///
+    /// # Errors
+    /// [`io::Error`]: it can't listen there.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, door: None, limits: ServerLimits::default() })
     }
 
-    pub fn address(&self) -> Result<SocketAddr, Complaint> {
-        Ok(self.listener.local_addr()?)
+    /// A server on a listener that there is, as of a service manager.
+    ///
+    /// # Errors
+    /// [`io::Error`]: the listener can't be used.
+    pub fn on(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, door: None, limits: ServerLimits::default() })
     }
 
-    /// Serves until `stop` says so; requests under way are finished.
-    pub async fn run(self, app: Router, mut stop: watch::Receiver<bool>) {
-        let Self { listener, door, request } = self;
+    /// Over TLS, for clients with a certificate of the CA alone:
+    /// [`Identity::server_config`] asks for one. `knows` is asked with its DER
+    /// which of them are known; others may come as well, are few at once, and
+    /// are for the routes to turn away.
+    ///
+    /// [`Identity::server_config`]: crate::agent::https::Identity::server_config
+    #[must_use]
+    pub fn tls(
+        mut self,
+        config: rustls::ServerConfig,
+        knows: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.door = Some(Door { tls: TlsAcceptor::from(Arc::new(config)), knows: Arc::new(knows) });
+        self
+    }
+
+    /// Its bounds. Without: [`ServerLimits::default`].
+    #[must_use]
+    pub const fn limits(mut self, limits: ServerLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`io::Error`]: the system doesn't say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is told to stop; requests under way are answered, for as
+    /// long as [`ServerLimits::drain`] allows. Dropping the future cuts all
+    /// connections off.
+    pub async fn run(self, routes: Router, stop: Stop) {
+        let Self { listener, door, limits } = self;
         let house = House {
-            app: TowerToHyperService::new(app),
+            app: TowerToHyperService::new(routes),
             door,
-            request,
-            handshakes: Places::new(HANDSHAKES),
-            places: Places::new(CONNECTIONS),
+            limits,
+            handshakes: Places::new(limits.handshakes),
+            places: Places::new(limits.connections),
             stop: stop.clone(),
         };
+        let mut asked = std::pin::pin!(stop.asked());
         let mut open = JoinSet::new();
         loop {
             while open.try_join_next().is_some() {}
             let next = tokio::select! {
                 next = listener.accept() => next,
-                () = stopped(&mut stop) => break,
+                () = asked.as_mut() => break,
             };
             match next {
                 // Here, so that who came first has its place first.
@@ -140,7 +213,7 @@ impl Server {
             }
         }
         drop(listener);
-        let _ = timeout(DRAIN, async { while open.join_next().await.is_some() {} }).await;
+        let _ = timeout(limits.drain, async { while open.join_next().await.is_some() {} }).await;
     }
 }
 
@@ -149,8 +222,8 @@ impl House {
     fn place(&self, from: IpAddr) -> Option<Place> {
         let from = Who::from(from);
         match self.door {
-            Some(_) => self.handshakes.take(&from, HANDSHAKES_EACH),
-            None => self.places.take(&from, CONNECTIONS),
+            Some(_) => self.handshakes.take(&from, self.limits.handshakes_each),
+            None => self.places.take(&from, self.limits.connections),
         }
     }
 }
@@ -165,7 +238,7 @@ async fn connection(house: House, stream: TcpStream, place: Place) {
         door.tls.accept(stream).await
     };
     let shaken = tokio::select! {
-        shaken = timeout(HANDSHAKE, shake) => shaken,
+        shaken = timeout(house.limits.handshake, shake) => shaken,
         () = place.is_needed() => return,
     };
     drop(place);
@@ -174,7 +247,8 @@ async fn connection(house: House, stream: TcpStream, place: Place) {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let Some(shown) = shown.map(|shown| Arc::<[u8]>::from(shown.as_ref())) else { return };
             // Who it is is known before anything is asked.
-            let each = if (door.knows)(&shown) { KNOWN_EACH } else { UNKNOWN_EACH };
+            let ServerLimits { known_each, unknown_each, .. } = house.limits;
+            let each = if (door.knows)(&shown) { known_each } else { unknown_each };
             let who = Who::Certified(Arc::clone(&shown));
             let Some(place) = house.places.take(&who, each) else { return crowded() };
             drive(house, stream, Some(PeerCertificate(shown)), place).await;
@@ -209,20 +283,20 @@ async fn drive(
     peer: Option<PeerCertificate>,
     place: Place,
 ) {
-    let House { app, request, door, mut stop, .. } = house;
+    let House { app, limits, door, stop, .. } = house;
     let place = Arc::new(place);
     let shown = peer.clone();
     let at_work = Arc::clone(&place);
     let service = hyper::service::service_fn(move |asked: hyper::Request<Incoming>| {
         let slow = Slow::default();
-        let mut asked = asked.map(|body| timely(Body::new(body), slow.clone()));
+        let mut asked = asked.map(|body| timely(Body::new(body), &limits, slow.clone()));
         if let Some(peer) = &peer {
             asked.extensions_mut().insert(peer.clone());
         }
         at_work.is_at_work(true);
         let (answered, place) = (app.call(asked), Arc::clone(&at_work));
         async move {
-            let answer = match timeout(request, answered).await {
+            let answer = match timeout(limits.request, answered).await {
                 Ok(Ok(_)) if slow.is_so() => too_slow(),
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
@@ -236,10 +310,13 @@ async fn drive(
         }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER.min(request)).max_buf_size(64 << 10);
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header.min(limits.request))
+        .max_buf_size(64 << 10);
     // A client may close its side once it has asked.
     server.half_close(true);
-    let stream = TokioIo::new(Impatient { stream, waits: None });
+    let stream = TokioIo::new(Impatient::new(stream, limits.stalled));
     let mut connection = std::pin::pin!(server.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -248,7 +325,7 @@ async fn drive(
             log::warn!(target: "decnet_lifecycle::http", "a connection was cut off: its host was taken out");
             return;
         }
-        () = stopped(&mut stop) => {
+        () = stop.asked() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -285,90 +362,4 @@ fn too_slow() -> Response {
     let mut response = Response::new(Body::from(r#"{"detail":"the request took too long"}"#));
     *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     response
-}
-
-/// A stream whose other side has to take what is written.
-struct Impatient<S> {
-    stream: S,
-    /// Since a write had to wait.
-    waits: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S: Unpin> Impatient<S> {
-    fn or_give_up<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waits = None;
-            return written;
-        }
-        let waits = self.waits.get_or_insert_with(|| Box::pin(sleep(STALLED)));
-        ready!(waits.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.or_give_up(cx, written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.or_give_up(cx, flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.or_give_up(cx, shut)
-    }
-}
-
-/// Lets this process have as many files and connections as it may: a usual
-/// soft limit is 1,024, and what a server needs beside its connections must
-/// not fail for want of one.
-pub fn raise_limits() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let now = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        log::warn!(target: "decnet_lifecycle::http", error:% = error; "the limit on open files stays as it is");
-    }
-}
-
-/// Waits until the server is to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Becomes true at the first SIGINT or SIGTERM; the second ends the program.
-pub fn stop_signal() -> Result<watch::Receiver<bool>, Complaint> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (tell, told) = watch::channel(false);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::spawn(async move {
-        let mut asked = 0;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            asked += 1;
-            if asked > 1 {
-                std::process::exit(130);
-            }
-            crate::output::aside("stopping; once more to leave at once");
-            tell.send_replace(true);
-        }
-    });
-    Ok(told)
 }

@@ -5,38 +5,165 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
-use decnet_lifecycle::{
-    AcceptError, Accepted, Cancelled, DeckyName, DeployRequest, FleetConfig, LifecycleId, MutateRequest,
-    Overlap, Record, RequestKey, ServiceName, TeardownRequest,
-    clock::{Clock as _, SystemClock},
-    fleet::Mode,
-    runner::history,
-    store::Query,
-};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::answer::{
-    Answer, Given, Trouble, answer, given, not_found, read, start, to_the_end, values, wrong_method,
+use crate::clock::{Clock as _, SystemClock};
+use crate::decide::Overlap;
+use crate::fleet::{FleetConfig, Mode};
+use crate::lifecycle::{DeckyName, LifecycleId, RequestKey, ServiceName};
+use crate::runner::{
+    AcceptError, Accepted, Cancelled, DeployRequest, MutateRequest, Runner, TeardownRequest, history,
 };
-use crate::operate::{forgotten, unnamed};
-use crate::output::{detailed, timed};
-use crate::placed::{decky_value, plan_value};
-use crate::store_watch::healthy;
+use crate::store::Query;
 
-use super::{Master, feed, metrics};
+use super::answer::{
+    Answer, Given, Trouble, answer, given, healthy, not_found, read, start, to_the_end, values, wrong_method,
+};
+use super::{Stop, Swarm, Token, feed, metrics, wire};
 
 /// The most ids that are asked for at once.
 const MAX_IDS: usize = 200;
 
+/// Who may ask the API; there are no lesser roles.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Access {
+    /// Who carries this token. `GET /healthz` needs none.
+    Bearer(Token),
+    /// Whoever gets here: the server in front of it has looked who asks.
+    Checked,
+}
+
+/// What users ask of a master: the original's endpoints, and what a user of
+/// rows needs beside them. Whoever may ask may deploy any fleet.
+///
+/// | asked | answered |
+/// |---|---|
+/// | `POST /deckies/deploy`, a fleet; `?dry_run=`, `prune=`, `move=`, `supersede=`, `only=` | 202 and the rows' ids, or 200 and the plan |
+/// | `POST /deckies/{name}/mutate`, `{"services": [..]}` | 202 and the row's id |
+/// | `POST /deckies/{name}/teardown`, `POST /deckies/teardown`; `?only=`, `forget=` | 202 and the rows' ids |
+/// | `GET /deckies` | what is placed, and what runs of it |
+/// | `GET /deckies/lifecycle?ids=..&ids=..` | rows, as the original has them |
+/// | `GET /lifecycle/{id}`, `POST /lifecycle/{id}/cancel` | one row, its history, and why it is where it is |
+/// | `GET /lifecycle/feed`; `Last-Event-ID` or `?after=` | each change once, as server-sent events |
+/// | `GET /healthz`, `GET /metrics` | whether it can work; numbers in Prometheus' text format |
+///
+/// A header `Idempotency-Key` makes a request happen once. What is wrong is
+/// answered `{"detail": ..}`, with [`AcceptError::http_status`]. Accepted work
+/// goes on in a tokio task of its own, whether the client stays or not.
+///
+/// ```
+/// # use std::{io::{Read as _, Write as _}, sync::Arc};
+/// use axum::{Router, routing::get};
+/// use decnet_lifecycle::http::{self, Access, Server, Stop, Token};
+/// # use decnet_lifecycle::{Runner, store::MemoryStore, testkit::FakeEngine};
+///
+/// # #[tokio::main(flavor = "multi_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runner = Runner::builder(Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new()));
+/// # let (runner, _) = runner.build()?.recover().await?;
+/// let (token, stop) = (Token::parse("0123456789abcdef0123456789abcdef")?, Stop::new());
+/// let api = http::api(runner, Access::Bearer(token)).stop(&stop);
+/// let routes = Router::new().route("/hello", get("hello")).merge(api); // or `api.alone()`
+///
+/// let server = Server::bind("127.0.0.1:0".parse()?).await?;
+/// # let address = server.address()?;
+/// # let asking = std::thread::spawn({ let stop = stop.clone(); move || {
+/// #     let mut client = std::net::TcpStream::connect(address).unwrap();
+/// #     client.write_all(b"GET /deckies HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+/// #     let mut answer = String::new();
+/// #     client.read_to_string(&mut answer).unwrap();
+/// #     stop.now();
+/// #     answer
+/// # }});
+/// server.run(routes, stop).await;
+/// # assert!(asking.join().unwrap().starts_with("HTTP/1.1 401 "));
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Api {
+    runner: Runner,
+    access: Access,
+    swarm: Option<Swarm>,
+    stop: Stop,
+    body_bytes: usize,
+    feeds: usize,
+}
+
+/// What users ask of this master, for those who may.
+pub fn api(runner: Runner, access: Access) -> Api {
+    Api { runner, access, swarm: None, stop: Stop::new(), body_bytes: FleetConfig::MAX_BYTES, feeds: 64 }
+}
+
+impl Api {
+    /// The swarm whose beats `/metrics` counts, and whose directory `/healthz`
+    /// is about. Without: there are none.
+    pub fn swarm(mut self, swarm: &Swarm) -> Self {
+        self.swarm = Some(swarm.clone());
+        self
+    }
+
+    /// What ends those who follow the feed, so that a server can stop. Without:
+    /// they are followed until their clients leave.
+    pub fn stop(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
+    /// The most bytes of a body. Without: [`FleetConfig::MAX_BYTES`].
+    pub const fn body_bytes(mut self, most: usize) -> Self {
+        self.body_bytes = most;
+        self
+    }
+
+    /// How many may follow the feed at once. Without: 64.
+    pub const fn feeds(mut self, most: usize) -> Self {
+        self.feeds = most;
+        self
+    }
+
+    /// The whole of a server: whatever else is asked is answered 404.
+    pub fn alone(self) -> Router {
+        let guarded = guarded().fallback(not_found);
+        self.finish(guarded)
+    }
+
+    fn finish(self, guarded: Router<Arc<Master>>) -> Router {
+        let Self { runner, access, swarm, stop, body_bytes, feeds } = self;
+        let master = Arc::new(Master { runner, swarm, stop, feeds: Arc::new(Semaphore::new(feeds)) });
+        let guarded = guarded.layer(DefaultBodyLimit::max(body_bytes)).with_state(Arc::clone(&master));
+        let guarded = match access {
+            Access::Bearer(token) => token.guard(guarded),
+            Access::Checked => guarded,
+        };
+        Router::new().route("/healthz", get(health)).with_state(master).merge(guarded)
+    }
+}
+
+/// The routes alone, to mount among others.
+impl From<Api> for Router {
+    fn from(api: Api) -> Self {
+        api.finish(guarded())
+    }
+}
+
+/// What handlers need.
+pub(super) struct Master {
+    pub(super) runner: Runner,
+    pub(super) swarm: Option<Swarm>,
+    pub(super) stop: Stop,
+    /// Places for those who follow the feed.
+    pub(super) feeds: Arc<Semaphore>,
+}
+
 type Shared = State<Arc<Master>>;
 
-pub fn router(master: Arc<Master>) -> Router {
-    let with_token = Router::new()
+fn guarded() -> Router<Arc<Master>> {
+    Router::new()
         .route("/metrics", get(async |State(master): Shared| metrics::metrics(&master)))
         .route("/deckies", get(deckies))
         .route("/deckies/deploy", post(deploy))
@@ -47,27 +174,13 @@ pub fn router(master: Arc<Master>) -> Router {
         .route("/lifecycle/feed", get(feed::feed))
         .route("/lifecycle/{id}", get(row))
         .route("/lifecycle/{id}/cancel", post(cancel))
-        .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(FleetConfig::MAX_BYTES))
-        .layer(from_fn_with_state(Arc::clone(&master), token));
-    Router::new().route("/healthz", get(health)).merge(with_token).with_state(master)
-}
-
-async fn token(State(master): Shared, request: Request, next: Next) -> Response {
-    if master.token.is_in(request.headers()) {
-        return next.run(request).await;
-    }
-    let detail = "Authorization: Bearer TOKEN is asked for; the token is in serve.token in the master's data directory";
-    let mut response = Trouble::new(StatusCode::UNAUTHORIZED, detail).into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
 }
 
 async fn health(State(master): Shared) -> Answer {
-    healthy(&*master.store)?;
+    healthy(&master.runner)?;
     master.runner.list(&Query::new().limit(1)).await?;
-    Ok(match master.hosts.trouble() {
+    Ok(match master.swarm.as_ref().and_then(Swarm::trouble) {
         None => answer(StatusCode::OK, &json!({"status": "ok"})),
         Some(why) => answer(StatusCode::OK, &json!({"status": "degraded", "detail": why})),
     })
@@ -95,9 +208,9 @@ async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: Heade
     }
     let plan = master.runner.plan(&request).await?;
     if flag(query, "dry_run")? {
-        return Ok(answer(StatusCode::OK, &plan_value(&plan)));
+        return Ok(answer(StatusCode::OK, &wire::plan(&plan)));
     }
-    let notes: Vec<String> = unnamed(&plan).into_iter().collect();
+    let notes: Vec<String> = wire::unnamed(&plan, "prune=true").into_iter().collect();
     let ids = run(async move { master.runner.accept_deploy(request).await }).await?;
     let message = format!("{} deckies are being deployed", plan.steps.len());
     // The original's fields, and ours only where there is something to say.
@@ -112,7 +225,7 @@ async fn deploy(State(master): Shared, RawQuery(query): RawQuery, headers: Heade
 async fn deckies(State(master): Shared) -> Answer {
     let now = SystemClock::new().now();
     let deckies = master.runner.deckies().await?;
-    let deckies: Vec<Value> = deckies.iter().map(|decky| decky_value(decky, now)).collect();
+    let deckies: Vec<Value> = deckies.iter().map(|decky| wire::decky(decky, now)).collect();
     Ok(answer(StatusCode::OK, &json!({"deckies": deckies})))
 }
 
@@ -158,7 +271,7 @@ async fn take_down(
             return Err(unprocessable(&"name the deckies to forget"));
         }
         let known = to_the_end(async move { Ok(master.runner.forget(&deckies).await?) }).await?;
-        let forgotten: Vec<Value> = known.iter().map(forgotten).collect();
+        let forgotten: Vec<Value> = known.iter().map(wire::forgotten).collect();
         return Ok(answer(StatusCode::OK, &json!({"forgotten": forgotten})));
     }
     let mut request = if deckies.is_empty() { TeardownRequest::all() } else { TeardownRequest::new(deckies) };
@@ -182,23 +295,14 @@ async fn rows(State(master): Shared, RawQuery(query): RawQuery) -> Answer {
         )));
     }
     let rows = master.runner.get(&ids).await?;
-    Ok(answer(StatusCode::OK, &json!({"rows": rows.iter().map(wire_row).collect::<Vec<_>>()})))
-}
-
-fn wire_row(row: &Record) -> Value {
-    json!({
-        "id": row.id, "decky_name": row.decky, "host_uuid": row.host, "operation": row.operation,
-        "status": row.status(), "error": row.failure().map(ToString::to_string),
-        "started_at": row.created_at.to_string(), "updated_at": row.updated_at.to_string(),
-        "completed_at": timed(row.completed_at()),
-    })
+    Ok(answer(StatusCode::OK, &json!({"rows": rows.iter().map(wire::original).collect::<Vec<_>>()})))
 }
 
 /// One row with all that is known of it.
 async fn row(State(master): Shared, Path(id): Path<String>) -> Answer {
     let id = id.parse().map_err(|error| unprocessable(&error))?;
     let Some(why) = master.runner.explain(id).await? else { return Err(no_row(id)) };
-    Ok(answer(StatusCode::OK, &detailed(why.record(), &history(why.record()), &why)))
+    Ok(answer(StatusCode::OK, &wire::detailed(why.record(), &history(why.record()), &why)))
 }
 
 async fn cancel(State(master): Shared, Path(id): Path<String>) -> Answer {
