@@ -134,6 +134,8 @@ mod master;
 pub mod placement;
 pub mod private_file;
 pub mod runner;
+#[cfg(all(feature = "postgres", unix))]
+mod server_tls;
 pub mod store;
 pub mod strategy;
 mod sweep;
