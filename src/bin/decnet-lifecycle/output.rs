@@ -146,10 +146,7 @@ impl Output {
 
 /// A change as the feed has it.
 pub fn entry(entry: &Entry) -> Value {
-    let error = entry.failure.as_ref().map(Failure::to_string);
-    json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
-           "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
-           "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
+    entry.to_told()
 }
 
 pub fn timed(time: Option<Timestamp>) -> Option<String> {
