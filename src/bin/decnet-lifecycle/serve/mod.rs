@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
-use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
 use decnet_lifecycle::{
     Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines, store::Store,
 };
@@ -30,8 +29,6 @@ mod swarm;
 
 /// Those who follow the feed with the token, at once.
 const FEEDS: usize = 64;
-/// Events that wait for the bus at most.
-const BUS_CAPACITY: usize = 4_096;
 
 /// What handlers need.
 pub struct Master {
@@ -65,13 +62,13 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     deadlines.run = args.deadlines.run;
     deadlines.silence = args.deadlines.silence;
     deadlines.unknown = args.deadlines.unknown;
-    let bus = args.bus.unwrap_or_else(unix_bus::default_socket);
+    let bus = crate::buses::bus(args.bus)?;
     let mut builder = chosen
         .runner(store.clone(), Arc::new(NoProgress))
         .deadlines(deadlines)
         .sweep_every(args.deadlines.sweep_every)
         .keep_closed(args.keep_closed)
-        .bus(Arc::new(UnixBus::new(bus, "decnet-lifecycle", BUS_CAPACITY)));
+        .bus(bus);
     if let Some(identity) = &identity {
         let versions = if args.tls12 { TlsVersions::Also12 } else { TlsVersions::Only13 };
         let agents = HttpsAgents::new(identity.clone()).tls(versions);
