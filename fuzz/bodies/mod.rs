@@ -41,7 +41,6 @@ pub const ALL: [(&str, Body); 18] = [
     ("ini", ini),
     ("compose", compose),
     ("frame", frame),
-    ("nats", nats),
     ("beat", beat),
     ("dispatch", dispatch),
     ("answer", answer),
@@ -53,6 +52,7 @@ pub const ALL: [(&str, Body); 18] = [
     ("migrate", migrate),
     ("text", text),
     ("secrets", secrets),
+    ("nats", nats),
 ];
 
 /// Panics that are caught are part of the game; libFuzzer's own hook would end
