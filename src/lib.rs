@@ -53,6 +53,7 @@
 //! | [`agent`], [`beat`] | the master's side of workers: calling them, and hearing their heartbeats |
 //! | `worker` | a worker's side |
 //! | [`bus`] | telling others, at best effort |
+//! | `mirror` | telling others each change once and in order, by JetStream |
 //! | [`fleet`] | fleet files, as JSON and INI |
 //! | [`clock`] | time, injected |
 //! | `testkit` | fakes, faults, simulation, and suites for parts of one's own |
@@ -67,6 +68,7 @@
 //! | `process` | yes | [`engine::process`]: a decoy process for each service (Unix) |
 //! | `compose` | yes | [`engine::compose`]: containers, by a compose tool (Unix) |
 //! | `unix-bus` | | `bus::unix`: DECNET's bus on a UNIX socket (Unix) |
+//! | `nats` | | `bus::nats`: events on NATS; `mirror`: the feed in a stream of JetStream |
 //! | `https` | | `agent::https`: workers' agents over mTLS |
 //! | `worker` | | `worker`: takes dispatches, and tells in its beats how they ended |
 //! | `testkit` | | `testkit` |
@@ -133,9 +135,13 @@ pub mod lifecycle;
 #[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
 mod master;
+#[cfg(feature = "nats")]
+pub mod mirror;
 pub mod placement;
 pub mod private_file;
 pub mod runner;
+#[cfg(any(feature = "nats", all(feature = "postgres", unix)))]
+mod server_tls;
 pub mod store;
 pub mod strategy;
 mod sweep;

@@ -20,10 +20,14 @@
 #[cfg(feature = "https")]
 use crate::agent::https::HttpsAgents;
 use crate::agent::{Agents, HostDirectory, HostsFile, Pin};
+#[cfg(feature = "nats")]
+use crate::bus::nats::NatsBus;
 use crate::bus::{Bus, ChannelBus};
 use crate::decide;
 use crate::engine::{CancelToken, Engine, Report, Turns, Work};
 use crate::lifecycle::Secrets;
+#[cfg(feature = "nats")]
+use crate::mirror::NatsMirror;
 use crate::placement::Placement;
 use crate::runner::Watch;
 #[cfg(feature = "redb")]

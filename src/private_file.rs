@@ -18,10 +18,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-#[cfg(all(unix, feature = "https"))]
+#[cfg(all(unix, any(feature = "https", feature = "nats")))]
 pub use rule::{NotPrivate, Secrecy, check_private};
 
-#[cfg(all(unix, feature = "https"))]
+#[cfg(all(unix, any(feature = "https", feature = "nats")))]
 mod rule {
     use std::fs;
     use std::io;

@@ -12,6 +12,7 @@ mod decide;
 mod ini;
 mod master;
 mod migrate;
+mod nats;
 mod store;
 mod texts;
 #[path = "../../tests/toy/mod.rs"]
@@ -24,6 +25,7 @@ pub use decide::decide;
 pub use ini::ini;
 pub use master::{deltas, strategies};
 pub use migrate::migrate;
+pub use nats::nats;
 pub use store::store;
 pub use texts::{secrets, text};
 pub use wire::{answer, beat, dispatch};
@@ -32,7 +34,7 @@ pub use wire::{answer, beat, dispatch};
 pub type Body = fn(&[u8]);
 
 /// The bodies by the names of their corpora.
-pub const ALL: [(&str, Body); 17] = [
+pub const ALL: [(&str, Body); 18] = [
     ("record", record),
     ("cursor", cursor),
     ("fleet", fleet),
@@ -50,6 +52,7 @@ pub const ALL: [(&str, Body); 17] = [
     ("migrate", migrate),
     ("text", text),
     ("secrets", secrets),
+    ("nats", nats),
 ];
 
 /// Panics that are caught are part of the game; libFuzzer's own hook would end

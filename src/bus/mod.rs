@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Status};
 
 mod channel;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(all(feature = "unix-bus", unix))]
 pub mod unix;
 

@@ -15,7 +15,6 @@ use crate::runner::Seen;
 
 use super::answer::{Trouble, values};
 use super::api::Master;
-use super::wire;
 
 /// `GET /lifecycle/feed`: after `Last-Event-ID` or `?after=`, else
 /// from now on.
@@ -64,7 +63,7 @@ fn event(seen: &Seen) -> Event {
         Seen::Changed(changed) => Event::default()
             .id(changed.revision.get().to_string())
             .event("lifecycle")
-            .data(text::json(&wire::change(changed))),
+            .data(text::json(&changed.to_told())),
         Seen::Ahead { head } => {
             Event::default().id(head.get().to_string()).event("reset").data(json!({"head": head}).to_string())
         }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::lifecycle::{Failure, Record, Timestamp};
 use crate::placement::{Placement, Plan, PlanStep};
 use crate::runner::{DeckyStatus, Explanation, Health, HistoryStep};
-use crate::store::Entry;
 
 /// A row as the original's master has it, field by field.
 ///
@@ -63,15 +62,6 @@ pub fn detailed(record: &Record, steps: &[HistoryStep], why: &Explanation) -> Va
         fields.insert("why".into(), why.to_string().into());
     }
     value
-}
-
-/// A change as the feed has it.
-#[must_use]
-pub fn change(entry: &Entry) -> Value {
-    let error = entry.failure.as_ref().map(Failure::to_string);
-    json!({"event": "change", "revision": entry.revision, "id": entry.id, "decky": entry.decky,
-           "host": entry.host, "operation": entry.operation, "status": entry.status, "error": error,
-           "at": entry.at.to_string(), "cancel_requested": entry.cancel_requested})
 }
 
 /// A plan for machines; its field `text` is what people read.

@@ -1,6 +1,7 @@
 //! The changes that were committed, in order.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::lifecycle::{
     DeckyName, Failure, HostId, LifecycleId, Operation, Record, Revision, Status, Timestamp,
@@ -44,6 +45,16 @@ impl Entry {
             at: record.updated_at,
             cancel_requested: record.cancel_requested_at.is_some(),
         }
+    }
+
+    /// The change as it is told outside of this process: by the program, its
+    /// server-sent events, and a mirror.
+    #[must_use]
+    pub fn to_told(&self) -> Value {
+        let error = self.failure.as_ref().map(Failure::to_string);
+        json!({"event": "change", "revision": self.revision, "id": self.id, "decky": self.decky,
+               "host": self.host, "operation": self.operation, "status": self.status, "error": error,
+               "at": self.at.to_string(), "cancel_requested": self.cancel_requested})
     }
 }
 

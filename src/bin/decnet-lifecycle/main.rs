@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 mod args;
+mod buses;
 mod client;
 mod engines;
 mod examine;
@@ -23,6 +24,7 @@ mod host_network;
 mod hosts;
 mod legacy;
 mod logger;
+mod mirror;
 mod net;
 mod operate;
 mod output;
@@ -151,6 +153,7 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Worker(args) => worker::work(&home, &out, args).await,
         Command::Pki(command) => pki::pki(&home, &out, command),
         Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
+        Command::Mirror(args) => mirror::mirror(&home, &out, args).await,
         Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -66,7 +66,7 @@ impl Output {
         let error = entry.failure.as_ref().map(Failure::to_string);
         let note = if entry.status.is_open() && entry.cancel_requested { "  asked to stop" } else { "" };
         self.say(
-            || wire::change(entry),
+            || entry.to_told(),
             || {
                 let error = error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
                 format!(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
-use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
 use decnet_lifecycle::http::{self, Access, Server, ServerLimits};
 use decnet_lifecycle::{Accepted, agent::HostsFile, engine::NoProgress, runner::Deadlines};
 use serde_json::json;
@@ -21,8 +20,6 @@ use crate::store_watch::until_gone;
 use crate::token;
 use crate::{Complaint, Done};
 
-/// Events that wait for the bus at most.
-const BUS_CAPACITY: usize = 4_096;
 
 pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done, Complaint> {
     if !args.listen.ip().is_loopback() && !args.expose {
@@ -43,13 +40,13 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     deadlines.run = args.deadlines.run;
     deadlines.silence = args.deadlines.silence;
     deadlines.unknown = args.deadlines.unknown;
-    let bus = args.bus.unwrap_or_else(unix_bus::default_socket);
+    let bus = crate::buses::bus(args.bus)?;
     let mut builder = chosen
         .runner(store.clone(), Arc::new(NoProgress))
         .deadlines(deadlines)
         .sweep_every(args.deadlines.sweep_every)
         .keep_closed(args.keep_closed)
-        .bus(Arc::new(UnixBus::new(bus, "decnet-lifecycle", BUS_CAPACITY)));
+        .bus(bus);
     if let Some(identity) = &identity {
         let versions = if args.tls12 { TlsVersions::Also12 } else { TlsVersions::Only13 };
         let agents = HttpsAgents::new(identity.clone()).tls(versions);

@@ -208,9 +208,14 @@ fn spawn(
         .arg("--home")
         .arg(files.base())
         .env(link::MARK.0, link::MARK.1)
-        // Where the master keeps its rows is nothing that decoys need to know.
+        // Where the master keeps its rows, and whom it tells of them, is nothing
+        // that decoys need to know.
         .env_remove("DECNET_LIFECYCLE_STORE")
         .env_remove("PGPASSWORD")
+        .env_remove("NATS_PASSWORD")
+        .env_remove("NATS_TOKEN")
+        .env_remove("NATS_CREDS")
+        .env_remove("NATS_CA")
         .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(errors)

@@ -6,44 +6,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::server_tls;
+
 use super::PostgresError;
 use super::socket::Socket;
 
-/// The most bytes of a file of certificates.
-const FILE: u64 = 1 << 20;
-
 /// How connections are encrypted, given the file of the CA's certificates.
 pub(super) fn client_config(roots: &Path) -> Result<Arc<ClientConfig>, PostgresError> {
-    let wrong =
-        |what: String| PostgresError::Settings { what: format!("sslrootcert {}: {what}", roots.display()) };
-    let size = std::fs::metadata(roots).map_err(|error| wrong(error.to_string()))?.len();
-    if size > FILE {
-        return Err(wrong(format!("it has {size} bytes, a CA's certificates take less than {FILE}")));
-    }
-    let mut store = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(roots).map_err(|error| wrong(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        store.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if store.is_empty() {
-        return Err(wrong("it holds no certificate in PEM".to_owned()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    server_tls::client_config(roots)
+        .map_err(|what| PostgresError::Settings { what: format!("sslrootcert {}: {what}", roots.display()) })
 }
 
 /// The TLS handshake with one server.

@@ -136,6 +136,8 @@ pub enum Command {
     /// Say which worker hosts there are
     #[command(subcommand)]
     Hosts(Hosts),
+    /// Put each change into a stream of NATS' JetStream, once and in order, also beside a running master
+    Mirror(Mirror),
     /// Hear DECNET's bus
     #[command(subcommand)]
     Bus(Bus),
@@ -157,6 +159,22 @@ pub enum Bus {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Mirror {
+    /// The servers: nats://[USER@]HOST[:PORT][,HOST..] or tls://..; secrets are taken from
+    /// NATS_PASSWORD, NATS_TOKEN or NATS_CREDS (a .creds file), the CA from NATS_CA or ?ca=FILE
+    pub url: String,
+    /// The stream, which has to keep the subjects decnet.feed.> (or ?prefix=PREFIX of the URL) alone
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// Begin after this revision if the stream is empty [default: with the oldest change there is]
+    #[arg(long, value_name = "REVISION")]
+    pub from: Option<u64>,
+    /// End once the stream has all there is
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -29,8 +29,10 @@ pub struct Serve {
     /// Speak TLS 1.2 with agents that can't do better
     #[arg(long)]
     pub tls12: bool,
-    /// DECNET's bus [default: $DECNET_BUS_SOCKET, else /run/decnet/bus.sock, else ~/.decnet/bus.sock]
-    #[arg(long, value_name = "PATH")]
+    /// Where events go: the socket of DECNET's bus, or nats://[USER@]HOST[:PORT][,HOST..] or tls://..,
+    /// with secrets from NATS_PASSWORD, NATS_TOKEN or NATS_CREDS (a .creds file), the CA from NATS_CA
+    /// [default: $DECNET_BUS_SOCKET, else /run/decnet/bus.sock, else ~/.decnet/bus.sock]
+    #[arg(long, value_name = "PATH|URL")]
     pub bus: Option<PathBuf>,
     #[command(flatten)]
     pub local: Local,

@@ -1,0 +1,227 @@
+//! Publishes to NATS from a thread that connects again when the server went.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bus::{Bus, Event};
+
+use super::connection::{Connection, Heard, PATIENCE, Servers};
+use super::error::NatsError;
+use super::settings::NatsSettings;
+
+/// How often a server is listened to while there is nothing to say.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Publishes to NATS from a thread of its own: its core protocol, so at best
+/// effort.
+///
+/// The subject is `<prefix>.decky.<name>.lifecycle`, the message
+/// `{"type": "lifecycle", "payload": ..}`, as on DECNET's own bus. A decky's
+/// name has no character that means anything in a subject.
+///
+/// A commit never waits for it: events stand in a bounded queue, of which the
+/// oldest goes when it is full, and is counted. Servers may come and go; the
+/// thread connects again, to the next of them. Core NATS acknowledges nothing:
+/// an event that was handed to a server that then died is lost, and is not
+/// counted. Who must see every change follows the feed, or a stream that a
+/// [`NatsMirror`](crate::mirror::NatsMirror) fills.
+///
+/// Dropping it sends what is queued, if a server is there and takes it, and
+/// ends the thread; nobody waits for that.
+///
+/// ```
+/// use decnet_lifecycle::bus::{Bus as _, nats::NatsBus};
+///
+/// let bus = NatsBus::new("nats://127.0.0.1:1".parse()?, 1_024);
+/// assert_eq!(bus.dropped(), 0);
+/// # Ok::<(), decnet_lifecycle::bus::nats::NatsError>(())
+/// ```
+#[derive(Debug)]
+pub struct NatsBus {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    prefix: String,
+    capacity: usize,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Publication>,
+    is_closing: bool,
+}
+
+/// An event, as it is sent.
+#[derive(Debug)]
+struct Publication {
+    bytes: Vec<u8>,
+    /// How many of them are the message.
+    payload: usize,
+}
+
+impl NatsBus {
+    /// A bus at these servers, with at most so many events waiting.
+    #[must_use]
+    pub fn new(settings: NatsSettings, capacity: usize) -> Self {
+        let shared = Arc::new(Shared {
+            prefix: settings.prefix().to_owned(),
+            capacity: capacity.max(1),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        });
+        let theirs = Arc::clone(&shared);
+        let servers = Servers::new(settings, "decnet-lifecycle");
+        let spawned =
+            std::thread::Builder::new().name("decnet-bus".to_owned()).spawn(move || theirs.run(servers));
+        if let Err(error) = spawned {
+            log::error!(target: "decnet_lifecycle::bus", error:% = error; "no thread for the bus: its events are dropped");
+        }
+        Self { shared }
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish(&self, event: &Event) {
+        let body = serde_json::json!({"type": "lifecycle", "payload": event}).to_string();
+        let mut bytes =
+            format!("PUB {}.{} {}\r\n", self.shared.prefix, event.topic(), body.len()).into_bytes();
+        bytes.extend_from_slice(body.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        let mut queue = self.shared.lock();
+        queue.events.push_back(Publication { bytes, payload: body.len() });
+        if queue.events.len() > self.shared.capacity {
+            queue.events.pop_front();
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(queue);
+        self.shared.changed.notify_one();
+    }
+
+    fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for NatsBus {
+    fn drop(&mut self) {
+        self.shared.lock().is_closing = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, mut servers: Servers) {
+        let (mut tries, mut told) = (0, String::new());
+        loop {
+            let trouble = match servers.connect() {
+                Ok(mut connection) => {
+                    log::info!(target: "decnet_lifecycle::bus", server:% = connection.server(); "connected to NATS");
+                    let since = Instant::now();
+                    let Err(trouble) = self.send(&mut connection) else { return };
+                    // One that lets us in and throws us out is no better than none.
+                    if since.elapsed() > PATIENCE {
+                        (tries, told) = (0, String::new());
+                    }
+                    trouble
+                }
+                Err(trouble) => trouble,
+            };
+            // Once for each kind of trouble, not for each try.
+            let words = trouble.to_string();
+            if words != told {
+                log::warn!(target: "decnet_lifecycle::bus", error:% = words; "no NATS server for the bus");
+                told = words;
+            }
+            tries += 1;
+            if self.rest(servers.settings().wait_after(tries)) {
+                return;
+            }
+        }
+    }
+
+    /// Sends events as they come; ends well only when the bus is closed.
+    fn send(&self, connection: &mut Connection) -> Result<(), NatsError> {
+        let mut was_told = false;
+        loop {
+            let (event, is_closing) = self.next();
+            // First of all: what was handed to one that has gone is lost.
+            if let Err(trouble) = self.listen(connection, &mut was_told) {
+                self.put_back(event);
+                return Err(trouble);
+            }
+            match event {
+                Some(event) if event.payload > connection.info().max_payload => {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                    log::warn!(target: "decnet_lifecycle::bus", server:% = connection.server(), bytes = event.payload;
+                        "an event is longer than the server's max_payload: dropped");
+                }
+                Some(event) => {
+                    if let Err(trouble) = connection.send(&event.bytes) {
+                        self.put_back(Some(event));
+                        return Err(trouble);
+                    }
+                }
+                None if is_closing => return flush(connection),
+                None => {}
+            }
+        }
+    }
+
+    /// The next event, or none within a tick; and whether the bus is closed.
+    fn next(&self) -> (Option<Publication>, bool) {
+        let nothing = |queue: &mut Queue| queue.events.is_empty() && !queue.is_closing;
+        let waited = self.changed.wait_timeout_while(self.lock(), TICK, nothing);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (queue.events.pop_front(), queue.is_closing)
+    }
+
+    /// The next connection may carry it, if there still is room.
+    fn put_back(&self, event: Option<Publication>) {
+        let Some(event) = event else { return };
+        let mut queue = self.lock();
+        if queue.events.len() < self.capacity {
+            queue.events.push_front(event);
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Hears what the server says; of what it refuses, the first is told.
+    fn listen(&self, connection: &mut Connection, was_told: &mut bool) -> Result<(), NatsError> {
+        if let Some(said) = connection.refused_by_now()?
+            && !std::mem::replace(was_told, true)
+        {
+            log::warn!(target: "decnet_lifecycle::bus", server:% = connection.server(), error = said.as_str();
+                "the NATS server refused something");
+        }
+        connection.keep_alive()
+    }
+
+    /// Waits before the next try; true once the bus is closed.
+    fn rest(&self, wait: Duration) -> bool {
+        let open = |queue: &mut Queue| !queue.is_closing;
+        let rested = self.changed.wait_timeout_while(self.lock(), wait, open);
+        rested.unwrap_or_else(PoisonError::into_inner).0.is_closing
+    }
+}
+
+/// Waits until the server has read all: closing a connection on which
+/// something is unread would take it back.
+fn flush(connection: &mut Connection) -> Result<(), NatsError> {
+    let end = Instant::now() + PATIENCE;
+    connection.send(b"PING\r\n")?;
+    while !matches!(connection.hear_until(end)?, Some(Heard::Pong) | None) {}
+    Ok(())
+}
