@@ -1,5 +1,6 @@
 //! Rows in one redb file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,7 +14,7 @@ use redb::{Database, ReadOnlyDatabase};
 use crate::lifecycle::{LifecycleId, Record, Revision};
 
 use crate::decide::{Batch, Outcome};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 
 use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
@@ -261,6 +262,13 @@ impl Store for RedbStore {
         self.read_with(|db| read::placements(db, query))
     }
 
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        self.read_with(|db| read::set_aside(db, rows))
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let policy = *policy;
         self.ask(|reply| Command::Prune { policy, reply }).await
@@ -319,6 +327,13 @@ impl Store for RedbReader {
 
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
         guarded(|| read::placements(&self.db, query))
+    }
+
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        guarded(|| read::set_aside(&self.db, rows))
     }
 
     async fn prune(&self, _policy: &Retention) -> Result<Pruned, StoreError> {

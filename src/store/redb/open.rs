@@ -12,7 +12,7 @@ use redb::{
 
 use super::tables::{
     BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, PLACEMENTS,
-    ROWS, SCHEMA,
+    ROWS, SCHEMA, SET_ASIDE,
 };
 use super::{examine, migrate, schema1};
 
@@ -275,6 +275,7 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
         txn.open_table(KEYS)?;
         txn.open_table(PLACEMENTS)?;
         txn.open_table(BY_HOME)?;
+        txn.open_table(SET_ASIDE)?;
         let mut meta = txn.open_table(META)?;
         meta.insert(META_SCHEMA, SCHEMA)?;
         meta.insert(META_HEAD, 0)?;
