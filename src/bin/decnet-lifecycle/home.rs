@@ -47,6 +47,14 @@ impl Home {
         Ok(Self { dir, database, worker: None })
     }
 
+    /// As people are told of it.
+    pub fn shown(&self) -> String {
+        match &self.database {
+            Some(settings) => settings.hosts(),
+            None => self.dir.display().to_string(),
+        }
+    }
+
     fn store_path(&self) -> PathBuf {
         self.dir.join("lifecycle.redb")
     }

@@ -97,6 +97,8 @@ fn main() -> ExitCode {
         args.command,
         Command::Deploy(_)
             | Command::Mutate(_)
+            | Command::Undo(_)
+            | Command::Retry(_)
             | Command::Teardown(_)
             | Command::Serve(_)
             | Command::Worker(_)
@@ -143,7 +145,9 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Watch { from } => show::watch(&home, &out, from).await,
         Command::Export { state: true } => placed::export_state(&home).await,
         Command::Export { state: false } => show::export(&home).await,
-        Command::Cancel { row, wait } => upkeep::cancel(&home, &out, &row, wait).await,
+        Command::Undo(undo) => operate::undo(&home, &out, undo).await,
+        Command::Retry(retry) => operate::retry(&home, &out, retry).await,
+        Command::Cancel { rows, wait } => upkeep::cancel(&home, &out, &rows, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,

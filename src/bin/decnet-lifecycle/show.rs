@@ -44,7 +44,7 @@ pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> 
 }
 
 /// The first rows of a query, over as many pages as it takes.
-async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Record>, Complaint> {
+pub async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Record>, Complaint> {
     let mut records = Vec::new();
     let mut after = None;
     while records.len() < limit {

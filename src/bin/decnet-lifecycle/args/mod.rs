@@ -79,14 +79,19 @@ pub enum Command {
         #[arg(long, value_name = "REVISION")]
         from: Option<u64>,
     },
-    /// Give a deployed decky other services
+    /// Give deployed deckies other services
     Mutate(Mutate),
+    /// Give deckies the services back that they had before their last mutate; once more, and it is undone
+    Undo(Undo),
+    /// Do what failed once more: what the newest rows of deckies were to bring about
+    Retry(Retry),
     /// Take deckies down, or all
     Teardown(Teardown),
-    /// Ask a row to stop
+    /// Ask rows to stop
     Cancel {
-        /// Its decky (the newest row is meant), its id, or the end of that
-        row: RowName,
+        /// Each by its decky (the newest row is meant), its id, or the end of that
+        #[arg(required = true)]
+        rows: Vec<RowName>,
         /// Wait while another master holds the store
         #[arg(long)]
         wait: bool,
@@ -247,11 +252,24 @@ impl Compose {
 
 #[derive(Debug, clap::Args)]
 pub struct Mutate {
-    /// The decky
-    pub decky: DeckyName,
-    /// Its services from now on
-    #[arg(long, value_delimiter = ',', required = true, value_name = "SERVICE,..")]
-    pub services: Vec<ServiceName>,
+    /// The deckies
+    #[arg(required = true, value_name = "DECKY")]
+    pub deckies: Vec<DeckyName>,
+    /// Their services from now on
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "SERVICE,..",
+        required_unless_present_any = ["add", "remove"],
+        conflicts_with_all = ["add", "remove"]
+    )]
+    pub services: Option<Vec<ServiceName>>,
+    /// Add these to those that each has
+    #[arg(long, value_delimiter = ',', value_name = "SERVICE,..")]
+    pub add: Vec<ServiceName>,
+    /// Take these from those that each has
+    #[arg(long, value_delimiter = ',', value_name = "SERVICE,..")]
+    pub remove: Vec<ServiceName>,
     #[command(flatten)]
     pub terms: Terms,
 }
@@ -263,11 +281,35 @@ pub struct Teardown {
     /// Only forget them, whatever of them may run on: for a host that is gone
     #[arg(long, requires = "deckies")]
     pub forget: bool,
+    /// Take all down without a question
+    #[arg(long, short = 'y')]
+    pub yes: bool,
     #[command(flatten)]
     pub terms: Terms,
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Undo {
+    /// The deckies
+    #[arg(required = true, value_name = "DECKY")]
+    pub deckies: Vec<DeckyName>,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The deckies, whose newest row must have failed
+    #[arg(value_name = "DECKY", required_unless_present = "failed", conflicts_with = "failed")]
+    pub deckies: Vec<DeckyName>,
+    /// All deckies whose newest row has failed
+    #[arg(long)]
+    pub failed: bool,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub struct Terms {
     /// Name the request: asking twice under one key does it once
     #[arg(long)]

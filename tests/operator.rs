@@ -1,0 +1,172 @@
+//! An operator's day at the program: what is asked once more, taken back, and
+//! for several deckies at once.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+mod processes;
+
+use processes::{Data, Process};
+
+/// A fleet of `(name, services)`, with settings of services by their names.
+fn fleet(deckies: &[(&str, &[&str])], settings: &Value) -> Value {
+    let deckies: Vec<Value> = deckies
+        .iter()
+        .enumerate()
+        .map(|(place, (name, services))| {
+            json!({"name": name, "ip": format!("10.1.0.{}", 10 + place), "services": services,
+                   "distro": "debian", "base_image": "debian:12", "hostname": name, "service_config": settings})
+        })
+        .collect();
+    json!({"mode": "unihost", "interface": "eth0", "subnet": "10.1.0.0/24", "gateway": "10.1.0.1",
+           "deckies": deckies})
+}
+
+fn file(data: &Data, name: &str, fleet: &Value) -> String {
+    let path = data.path(name);
+    std::fs::write(&path, fleet.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A command that must end with this code; what it printed, and said besides.
+fn ends(data: &Data, code: i32, args: &[&str]) -> (String, String) {
+    let Output { status, stdout, stderr } = data.run(args);
+    let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(code), "{args:?}\n{out}\n{err}");
+    (out, err)
+}
+
+fn jsons(data: &Data, args: &[&str]) -> Vec<Value> {
+    let out = data.ok(&[&["--json"], args].concat());
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// `decky: services` of what is placed.
+fn placed(data: &Data) -> Vec<String> {
+    let one = |decky: &Value| {
+        let services = decky["services"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        format!("{}: {}", decky["decky"].as_str().unwrap(), services.collect::<Vec<_>>().join(","))
+    };
+    jsons(data, &["ps"]).iter().map(one).collect()
+}
+
+/// Runs each of a test's steps twice over: with a master for each command, and
+/// with one that stays.
+fn both_ways(test: impl Fn(&Data)) {
+    test(&Data::new());
+    let data = Data::new();
+    let _master = Process::master(&data, &["--engine", "process"]);
+    test(&data);
+}
+
+#[test]
+fn several_deckies_are_changed_at_once_and_changes_are_taken_back() {
+    both_ways(|data| {
+        let up =
+            file(data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"]), ("c", &["ssh"])], &json!({})));
+        data.ok(&["deploy", &up]);
+        data.ok(&["mutate", "a", "b", "--add", "redis,ssh"]);
+        assert_eq!(placed(data), ["a: ssh,redis", "b: ftp,redis,ssh", "c: ssh"]);
+        data.ok(&["mutate", "a", "b", "--remove", "ssh", "--add", "smtp"]);
+        assert_eq!(placed(data), ["a: redis,smtp", "b: ftp,redis,smtp", "c: ssh"]);
+        let (_, told) = ends(data, 2, &["mutate", "a", "b", "--remove", "ftp"]);
+        assert!(told.contains("a has no ftp to remove; it has redis, smtp"), "{told}");
+
+        data.ok(&["undo", "a", "b"]);
+        assert_eq!(placed(data), ["a: ssh,redis", "b: ftp,redis,ssh", "c: ssh"]);
+        data.ok(&["undo", "a"]);
+        assert_eq!(placed(data)[0], "a: redis,smtp", "once more, and it is undone");
+        let (_, told) = ends(data, 2, &["undo", "c"]);
+        assert!(told.contains("nothing to undo of c: its last change was a deploy"), "{told}");
+        assert!(data.refused(&["undo", "nobody"]).contains("no row of it has succeeded"));
+        let told = data.refused(&["mutate", "a", "b", "--services", "ssh", "--key", "k"]);
+        assert!(told.contains("a key names one request, and this is 2 of them"), "{told}");
+
+        // What is refused of several keeps the others back not.
+        let (out, told) = ends(data, 2, &["mutate", "c", "nobody", "--services", "ftp"]);
+        assert!(told.contains("there is no decky nobody") && out.contains("1 succeeded"), "{out}\n{told}");
+        assert_eq!(placed(data)[2], "c: ftp");
+
+        data.ok(&["teardown", "a", "b"]);
+        assert_eq!(placed(data), ["c: ftp"]);
+        let ids: Vec<String> =
+            jsons(data, &["ls"]).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+        let closed = jsons(data, &["cancel", "a", "b", &ids[0]]);
+        assert!(closed.len() >= 2 && closed.iter().all(|one| one["outcome"] == "closed"), "{closed:?}");
+    });
+}
+
+#[test]
+fn what_failed_is_done_once_more() {
+    both_ways(|data| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let settings = json!({"http": {"port": port}});
+        let up = file(data, "f.json", &fleet(&[("a", &["ssh", "http"]), ("b", &["ssh"])], &settings));
+        ends(data, 1, &["deploy", &up]);
+        assert_eq!(placed(data), ["b: ssh"]);
+        std::fs::remove_file(&up).unwrap();
+        ends(data, 1, &["retry", "--failed"]);
+        let (_, told) = ends(data, 2, &["retry", "b"]);
+        assert!(told.contains("its newest row, a deploy, is succeeded"), "{told}");
+        drop(taken);
+        let (out, _) = ends(data, 0, &["retry", "--failed"]);
+        assert!(out.contains("1 succeeded, 0 failed"), "{out}");
+        assert_eq!(placed(data), ["a: ssh,http", "b: ssh"]);
+        let kept: Value = serde_json::from_str(&data.ok(&["export", "--state"])).unwrap();
+        assert_eq!(kept["config"]["deckies"][0]["service_config"], settings);
+        assert!(data.refused(&["retry", "--failed"]).contains("there is nothing to retry"));
+
+        // A mutate that was put back; what runs is as it was.
+        data.ok(&["mutate", "a", "--remove", "http"]);
+        let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        ends(data, 1, &["mutate", "a", "b", "--add", "http"]);
+        assert_eq!(placed(data), ["a: ssh", "b: ssh"]);
+        drop(taken);
+        ends(data, 0, &["retry", "b"]);
+        assert_eq!(placed(data), ["a: ssh", "b: ssh,http"]);
+        data.ok(&["teardown", "b"]);
+        ends(data, 0, &["retry", "--failed"]);
+        assert_eq!(placed(data), ["a: ssh,http"]);
+    });
+}
+
+/// Runs a command on a terminal, and answers its question.
+fn on_a_terminal(data: &Data, args: &str, answer: &str) -> (Option<i32>, String) {
+    let program = env!("CARGO_BIN_EXE_decnet-lifecycle");
+    let command = format!("{program} --data {} {args}", data.path("").display());
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    script.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = script.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn all_is_taken_down_only_by_who_means_it() {
+    let data = Data::new();
+    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"])], &json!({})));
+    data.ok(&["deploy", &up, "--engine", "process"]);
+    let (_, told) = ends(&data, 2, &["teardown"]);
+    assert!(
+        told.contains("this takes down all 2 deckies (a, b): name those that you mean, or write --yes"),
+        "{told}"
+    );
+    let (code, shown) = on_a_terminal(&data, "teardown", "n\n");
+    assert!(code == Some(2) && shown.contains("take down all 2 deckies (a, b) of "), "{code:?} {shown}");
+    assert_eq!(placed(&data).len(), 2);
+    let (code, shown) = on_a_terminal(&data, "teardown", "y\n");
+    assert!(code == Some(0) && shown.contains("2 succeeded"), "{code:?} {shown}");
+    // Where there is nothing to lose, nothing is asked.
+    assert!(data.refused(&["teardown"]).contains("nothing is placed"));
+    data.ok(&["deploy", &up, "--engine", "process"]);
+    data.ok(&["teardown", "--yes"]);
+}
