@@ -28,7 +28,7 @@ pub use memory::MemoryStore;
 pub use postgres::{PostgresError, PostgresSettings, PostgresStore};
 pub use query::{Cursor, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query, Retention};
 #[cfg(feature = "redb")]
-pub use redb::{OpenError, RedbReader, RedbStore};
+pub use redb::{Backup, BackupError, OpenError, RedbReader, RedbStore};
 
 /// Keeps rows and placements: six methods, batch first.
 ///

@@ -18,6 +18,7 @@ use crate::placement::{Placed, Placement};
 
 use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
+mod backup;
 mod core;
 mod events;
 mod examine;
@@ -32,6 +33,7 @@ mod schema1;
 mod tables;
 mod writer;
 
+pub use backup::{Backup, BackupError};
 #[cfg(feature = "testkit")]
 pub(crate) use forms::{form_of_row, row_of_form};
 pub use open::OpenError;
@@ -186,6 +188,41 @@ impl RedbStore {
         answer.recv().await.unwrap_or(Ok(()))
     }
 
+    /// Copies the store, as it is at one moment, into a new file, and looks
+    /// through that: it is whole before it has its name. Commits go on
+    /// meanwhile. A plain copy of a file that is being written is torn.
+    ///
+    /// Blocks for as long as it takes; call it where that holds up nobody.
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of the copy.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        self.read_with(|db| Ok(backup::backup(db, to.as_ref())))?
+    }
+
+    /// Puts a [backup](Self::backup) where there is no store yet, to be opened
+    /// from there. What is not whole, and not a store, is refused.
+    ///
+    /// ```
+    /// use decnet_lifecycle::store::{BackupError, RedbStore};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let (path, copy) = (dir.path().join("lifecycle.redb"), dir.path().join("copy.redb"));
+    /// let made = RedbStore::open(&path)?.backup(&copy)?;
+    /// assert_eq!(made.revision.get(), 0);
+    /// assert!(matches!(RedbStore::restore(&copy, &path), Err(BackupError::Exists { .. })));
+    /// std::fs::remove_file(&path)?;
+    /// assert_eq!(RedbStore::restore(&copy, &path)?, made);
+    /// RedbStore::open(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of what was put back.
+    pub fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        backup::restore(from.as_ref(), to.as_ref())
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| self.health.refusal("committing"))?;
@@ -298,6 +335,14 @@ impl RedbReader {
     /// [`OpenError`] says what is there instead; it was left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         open::open_reader(path.as_ref()).map(|db| Self { db })
+    }
+
+    /// As [`RedbStore::backup`], beside whoever writes the file.
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of the copy.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        backup::backup(&self.db, to.as_ref())
     }
 }
 
