@@ -128,7 +128,7 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
     // By its decky, of which the newest row is meant, and by the end of its id.
     let by = |words: &str| home.json(0, &["show", words])[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(by(&id[id.len() - 8..]), id);
-    let decky = show["decky_name"].as_str().unwrap();
+    let decky = show["decky"].as_str().unwrap();
     let newest = home.json(0, &["ls", "--decky", decky])[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(by(decky), newest);
     assert!(home.refused(&["cancel", "ffff0000ffff"]).contains("none whose id ends so"));
@@ -166,7 +166,7 @@ fn an_ini_fleet_is_read_by_the_ending_of_its_name() {
     assert!(told.contains("fleet.INI: line 10, [nobody.ftp]: there is no decky nobody"), "{told}");
     assert!(first_line(home.port("DC01", "ssh").unwrap(), "").starts_with("SSH-2.0-OpenSSH"));
     let names: Vec<String> =
-        home.json(0, &["ls"]).iter().map(|row| row["decky_name"].as_str().unwrap().to_owned()).collect();
+        home.json(0, &["ls"]).iter().map(|row| row["decky"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     home.lines(0, &["mutate", "DC01", "--services", "ftp"]);
     home.lines(0, &["teardown", "DC01"]);

@@ -398,7 +398,7 @@ fn a_cancel_during_up_ends_the_programs_and_what_they_made() {
     let up: Vec<&str> = rows
         .iter()
         .filter(|row| row["status"] == "succeeded")
-        .map(|row| row["decky_name"].as_str().unwrap())
+        .map(|row| row["decky"].as_str().unwrap())
         .collect();
     let cancelled =
         rows.iter().filter(|row| row["error"].as_str().is_some_and(|e| e.starts_with("Cancelled"))).count();

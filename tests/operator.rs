@@ -1,7 +1,7 @@
 //! An operator's day at the program: what is asked once more, taken back, and
 //! for several deckies at once.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -169,4 +169,121 @@ fn all_is_taken_down_only_by_who_means_it() {
     assert!(data.refused(&["teardown"]).contains("nothing is placed"));
     data.ok(&["deploy", &up, "--engine", "process"]);
     data.ok(&["teardown", "--yes"]);
+}
+
+/// What a command that must go well prints, with these variables.
+fn with_env(data: &Data, vars: &[(&str, &str)], args: &[&str]) -> (String, String) {
+    let output = data.command(args).envs(vars.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn rows_are_listed_a_line_each_and_found_by_what_they_are() {
+    let data = Data::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = json!({"http": {"port": taken.local_addr().unwrap().port()}});
+    let long = "a-decky-with-a-name-that-takes-more-than-its-share-of-a-line";
+    let up = fleet(&[(long, &["ssh", "ftp", "redis", "smtp"]), ("b", &["http"]), ("c", &["ssh"])], &settings);
+    ends(&data, 1, &["deploy", &file(&data, "f.json", &up), "--engine", "process"]);
+    data.ok(&["mutate", "c", "--add", "redis"]);
+    let all = jsons(&data, &["ls"]);
+
+    let (shown, _) = with_env(&data, &[("COLUMNS", "80")], &["ls"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 5, "{shown}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{shown}");
+    assert!(
+        lines[0].starts_with("ID        DECKY                 OP        STATUS     HOST  AGE"),
+        "{shown}"
+    );
+    let end = |id: &str| id[id.len() - 8..].to_owned();
+    assert!(lines[1].starts_with(&format!("{}  c ", end(all[0]["id"].as_str().unwrap()))), "{shown}");
+    assert!(lines[3].contains("Engine: http") && lines[3].ends_with('\u{2026}'), "{shown}");
+    assert!(lines[4].contains("a-decky-with-a-name\u{2026}  deploy    succeeded  -     "), "{shown}");
+    let (wide, _) = with_env(&data, &[("COLUMNS", "80")], &["ls", "--wide"]);
+    let last = wide.lines().last().unwrap();
+    assert!(last.starts_with(all[3]["id"].as_str().unwrap()) && last.contains(long), "{wide}");
+    assert!(last.contains("smtp=127.0.0.1:"), "{wide}");
+
+    let names = |args: &[&str]| {
+        let rows = jsons(&data, &[&["ls"], args].concat());
+        let name = |row: &Value| {
+            format!("{} {}", &row["decky"].as_str().unwrap()[..1], row["operation"].as_str().unwrap())
+        };
+        rows.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(names(&["--status", "failed,succeeded"]), "c mutate, c deploy, b deploy, a deploy");
+    assert_eq!(names(&["--status", "failed"]), "b deploy");
+    assert_eq!(names(&["--status", "pending,running"]), "");
+    assert_eq!(names(&["--operation", "mutate"]), "c mutate");
+    assert_eq!(names(&["--error", "engine,unreachable"]), "b deploy");
+    assert_eq!(names(&["--error", "Unreachable"]), "");
+    assert_eq!(names(&["--since", "1h"]), "c mutate, c deploy, b deploy, a deploy");
+    assert_eq!(names(&["--until", "1h"]), "");
+    assert_eq!(names(&["--since", "2020-01-01", "--until", "2020-01-02T03:04"]), "");
+    let since = all[0]["started_at"].as_str().unwrap();
+    assert_eq!(names(&["--since", since]), "c mutate");
+    assert_eq!(names(&["--until", since]), "c deploy, b deploy, a deploy");
+    for (args, told) in [
+        (["--since", "yesterday"], "a time is written like 12h, 2026-11-24"),
+        (["--error", "Odd"], "a kind of failure is one of Engine, Dispatch"),
+        (["--operation", "odd"], "an operation is deploy, mutate or teardown"),
+    ] {
+        assert!(data.refused(&[&["ls"][..], &args].concat()).contains(told));
+    }
+    let (shown, told) = with_env(&data, &[], &["ls", "--limit", "1"]);
+    assert_eq!(
+        (shown.lines().count(), told.contains("note: 1 of 4 rows; --limit")),
+        (2, true),
+        "{shown}{told}"
+    );
+    let (_, told) = with_env(&data, &[], &["--json", "ls", "--limit", "1"]);
+    assert_eq!(told, "");
+}
+
+#[test]
+fn colours_are_shown_where_they_are_wanted_and_a_row_has_one_shape() {
+    let data = Data::new();
+    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"])], &json!({})));
+    let ends = jsons(&data, &["deploy", &up, "--engine", "process"]);
+    let green = "\u{1b}[32msucceeded\u{1b}[0m";
+    let (plain, _) = with_env(&data, &[], &["ls"]);
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    let (shown, _) = with_env(&data, &[("NO_COLOR", "1")], &["ls", "--color", "always"]);
+    assert!(shown.contains(green), "{shown}");
+    let (code, shown) = on_a_terminal(&data, "ls", "");
+    assert!(code == Some(0) && shown.contains(green), "{shown}");
+    let (_, shown) = on_a_terminal(&data, "ls --color never", "");
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+
+    let row = |rows: Vec<Value>| rows.into_iter().find(|row| row["event"] == "row").unwrap();
+    let keys = |row: &Value| row.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let listed = jsons(&data, &["ls"]).remove(0);
+    assert_eq!(keys(&row(ends)), keys(&listed));
+    assert_eq!(keys(&row(jsons(&data, &["wait", "a"]))), keys(&listed));
+    let mut shown = jsons(&data, &["show", "a"]).remove(0);
+    let mut exported = jsons(&data, &["export"]).remove(0);
+    for more in ["history", "why"] {
+        assert!(shown.as_object_mut().unwrap().remove(more).is_some());
+    }
+    exported["decoys"] = listed["decoys"].clone();
+    shown["decoys"] = listed["decoys"].clone();
+    assert_eq!((&shown, &exported), (&listed, &listed));
+}
+
+#[test]
+fn watch_tells_when_and_of_whom() {
+    let data = Data::new();
+    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
+    data.ok(&["deploy", &up, "--engine", "process"]);
+    let mut watch = data.command(&["watch", "b", "--from", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let seen: Vec<String> = lines.by_ref().take(3).collect();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let today = jsons(&data, &["ls"])[0]["started_at"].as_str().unwrap()[..11].to_owned();
+    for (line, status) in seen.iter().zip(["pending", "running", "succeeded"]) {
+        assert!(line.starts_with(&today) && line.contains("Z  b  ") && line.ends_with(status), "{seen:?}");
+    }
 }

@@ -223,7 +223,7 @@ fn a_decky_moves_between_workers_with_a_row_of_its_own_and_never_runs_twice() {
     ends(&data, 0, &["mutate", "a", "--services", "ftp"]);
     let (out, _) = ends(&data, 0, &["--json", "ls", "--decky", "a"]);
     let newest: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
-    assert_eq!((&newest["operation"], &newest["host_uuid"]), (&json!("mutate"), &json!("w2")));
+    assert_eq!((&newest["operation"], &newest["host"]), (&json!("mutate"), &json!("w2")));
     let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
     assert!(!told.contains("placed there"), "{told}");
     ends(&data, 0, &["teardown", "--yes"]);

@@ -24,6 +24,7 @@ mod host_network;
 mod hosts;
 mod legacy;
 mod logger;
+mod ls;
 mod net;
 mod operate;
 mod output;
@@ -36,8 +37,10 @@ mod running;
 mod serve;
 mod show;
 mod store_watch;
+mod table;
 mod token;
 mod upkeep;
+mod watch;
 mod worker;
 
 use args::{Args, Command};
@@ -130,7 +133,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<Done, Complaint> {
-    let out = output::Output::new(args.json);
+    let out = output::Output::new(args.json, args.color);
     let home = home::Home::new(args.data, args.store)?;
     match args.command {
         Command::Deploy(deploy) if deploy.dry_run => placed::plan(&home, &out, deploy).await,
@@ -139,12 +142,12 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Ps { deckies } => placed::ps(&home, &out, &deckies).await,
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
-        Command::Ls(ls) => show::ls(&home, &out, ls).await,
+        Command::Ls(ls) => ls::ls(&home, &out, ls).await,
         Command::Show { row } => show::show(&home, &out, &row).await,
         Command::Wait { rows, timeout } => show::wait(&home, &out, &rows, timeout).await,
-        Command::Watch { from } => show::watch(&home, &out, from).await,
+        Command::Watch(watch) => watch::watch(&home, &out, watch).await,
         Command::Export { state: true } => placed::export_state(&home).await,
-        Command::Export { state: false } => show::export(&home).await,
+        Command::Export { state: false } => ls::export(&home).await,
         Command::Undo(undo) => operate::undo(&home, &out, undo).await,
         Command::Retry(retry) => operate::retry(&home, &out, retry).await,
         Command::Cancel { rows, wait } => upkeep::cancel(&home, &out, &rows, wait).await,
@@ -156,7 +159,7 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Worker(args) => worker::work(&home, &out, args).await,
         Command::Pki(command) => pki::pki(&home, &out, command),
         Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
-        Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
+        Command::Bus(args::Bus::Tap { pattern, socket }) => watch::tap(&out, &pattern, socket).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut script);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use decnet_lifecycle::{HostId, agent::Fingerprint};
 
-use super::{Compose, EngineChoice, age};
+use super::parse::age;
+use super::{Compose, EngineChoice};
 
 #[derive(Debug, clap::Args)]
 pub struct Serve {

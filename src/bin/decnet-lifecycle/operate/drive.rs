@@ -23,6 +23,7 @@ use crate::engines::Chosen;
 use crate::home::Home;
 use crate::output::{Output, Place};
 use crate::progress::Printed;
+use crate::table::Width;
 use crate::{Complaint, Done};
 
 /// The master: the store is ours, and what an earlier one left running has
@@ -33,7 +34,7 @@ pub async fn master(
     store: Arc<dyn Store>,
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
-    let printed = Arc::new(Printed(Output::new(out.is_json())));
+    let printed = Arc::new(Printed(*out));
     let (runner, recovered) = chosen.runner(store.clone(), printed).build()?.recover().await?;
     let known = runner.clone();
     crate::logger::hide(move || known.secrets());
@@ -202,7 +203,11 @@ fn told(refused: &[Complaint], done: Done) -> Done {
     for Complaint(what) in refused {
         crate::output::aside(&format!("error: {what}"));
     }
-    if refused.is_empty() { done } else { Done::Refused }
+    match done {
+        Done::Interrupted => done,
+        done if refused.is_empty() => done,
+        _ => Done::Refused,
+    }
 }
 
 fn print_own(out: &Output, seen: &Seen, ids: &[LifecycleId]) {
@@ -224,7 +229,7 @@ fn finish(out: &Output, logs: &str, decoys: &[Place], records: &[Record], interr
     if !out.is_json() {
         crate::output::line("");
     }
-    out.table(records, decoys);
+    out.table(records, decoys, Width::Terminal);
     let running = Place::count_up(decoys);
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();

@@ -12,8 +12,8 @@ use decnet_lifecycle::{
 use super::{Ask, Asked, carry_out};
 use crate::args::Retry;
 use crate::home::Home;
+use crate::ls::pages;
 use crate::output::Output;
-use crate::show::pages;
 use crate::{Complaint, Done};
 
 pub async fn retry(home: &Home, out: &Output, args: Retry) -> Result<Done, Complaint> {
