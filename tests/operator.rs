@@ -287,3 +287,88 @@ fn watch_tells_when_and_of_whom() {
         assert!(line.starts_with(&today) && line.contains("Z  b  ") && line.ends_with(status), "{seen:?}");
     }
 }
+
+/// What a command makes of its standard input.
+fn fed(data: &Data, args: &[&str], input: &str) -> Output {
+    let mut child = data
+        .command(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_starter_fleet_is_made_once_checked_and_deployed() {
+    let data = Data::new();
+    let path = data.path("mine.json");
+    let named = path.to_str().unwrap();
+    data.ok(&["init", named, "--from-archetype", "database-server", "--deckies", "2"]);
+    let made: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(made["deckies"].as_array().unwrap().len(), 2);
+    assert_eq!(made["deckies"][1]["services"], json!(["mysql", "postgres", "redis"]));
+    assert!(data.refused(&["init", named]).contains("is there already, and nothing is overwritten"));
+    assert!(data.refused(&["init", "-", "--from-archetype", "toaster"]).contains("an archetype is one of "));
+    assert!(data.ok(&["check", named]).contains("good: 2 deckies with 6 services"));
+    assert!(!data.path("lifecycle.redb").exists(), "a check made a store");
+    data.ok(&["deploy", named, "--engine", "process"]);
+    assert_eq!(placed(&data)[0], "decky-01: mysql,postgres,redis");
+
+    let mixed = data.ok(&["init", "-"]);
+    assert_eq!(serde_json::from_str::<Value>(&mixed).unwrap()["deckies"].as_array().unwrap().len(), 3);
+    assert_eq!(fed(&data, &["check", "-"], &mixed).status.code(), Some(0));
+    let wrong = fed(&data, &["check", "-"], &mixed.replacen("\"ssh\"", "\"shh\"", 1));
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert!(wrong.status.code() == Some(2) && told.contains("nobody has defined the service shh"), "{told}");
+}
+
+#[test]
+fn fleets_are_read_as_json_toml_and_ini_from_files_and_standard_input() {
+    let data = Data::new();
+    let toml = r#"
+        mode = "unihost"
+        interface = "eth0"
+        subnet = "10.1.0.0/24"
+        gateway = "10.1.0.1"
+
+        [[deckies]]
+        name = "a"
+        ip = "10.1.0.10"
+        services = ["ssh"]
+        distro = "debian"
+        base_image = "debian:12"
+        hostname = "srv"
+        service_config.http = { port = 8080 }
+    "#;
+    let ini = "[general]\nnet=10.1.0.0/24\ngw=10.1.0.1\ninterface=lo\n[a]\nservices=ssh\n";
+    let json = fleet(&[("a", &["ssh"])], &json!({})).to_string();
+    for text in [toml, ini, &json] {
+        let output = fed(&data, &["check", "-"], text);
+        assert!(output.status.success(), "{text}: {output:?}");
+    }
+    let path = data.path("f.TOML");
+    std::fs::write(&path, toml).unwrap();
+    data.ok(&["deploy", path.to_str().unwrap(), "--engine", "process"]);
+    let kept: Value = serde_json::from_str(&data.ok(&["export", "--state"])).unwrap();
+    assert_eq!(kept["config"]["deckies"][0]["service_config"], json!({"http": {"port": 8080}}));
+    for (spoilt, told) in [
+        (toml.replace("[\"ssh\"]", "[\"ssh\""), "is not TOML: "),
+        (toml.replace("10.1.0.10", "10.2.0.10"), "deckies[0].ip: 10.2.0.10 lies outside the subnet"),
+        (
+            toml.replace("hostname = \"srv\"", "hostname = 2026-11-24"),
+            "deckies[0].hostname: an object won't do",
+        ),
+        (toml.replace("hostname", "name"), "is not TOML: "),
+    ] {
+        std::fs::write(&path, spoilt).unwrap();
+        let said = data.refused(&["check", path.to_str().unwrap()]);
+        assert!(said.contains(told) && said.contains("f.TOML"), "{said}");
+    }
+    let fleet: Value = serde_json::from_str(&data.ok(&["schema", "fleet"])).unwrap();
+    assert_eq!(fleet["properties"]["mode"]["enum"], json!(["unihost", "swarm"]));
+    let catalogue: Value = serde_json::from_str(&data.ok(&["schema", "catalogue"])).unwrap();
+    assert!(catalogue["$defs"]["service"].is_object());
+}

@@ -36,6 +36,7 @@ mod row_name;
 mod running;
 mod serve;
 mod show;
+mod starter;
 mod store_watch;
 mod table;
 mod token;
@@ -136,6 +137,9 @@ async fn run(args: Args) -> Result<Done, Complaint> {
     let out = output::Output::new(args.json, args.color);
     let home = home::Home::new(args.data, args.store)?;
     match args.command {
+        Command::Init(init) => starter::init(&out, &init),
+        Command::Check { fleet, engine, compose } => starter::check(&home, &out, &fleet, engine, &compose),
+        Command::Schema { of } => Ok(starter::schema(of)),
         Command::Deploy(deploy) if deploy.dry_run => placed::plan(&home, &out, deploy).await,
         Command::Deploy(deploy) => operate::deploy(&home, &out, deploy).await,
         Command::Plan(deploy) => placed::plan(&home, &out, deploy).await,

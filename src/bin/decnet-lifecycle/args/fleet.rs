@@ -1,15 +1,37 @@
-//! Arguments of the commands about fleet files: `deploy`, and those with its options.
+//! Arguments of the commands about fleet files: `init`, `schema`, `deploy`.
 
 use std::path::PathBuf;
 
 use decnet_lifecycle::DeckyName;
 use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
+use decnet_lifecycle::fleet::Archetype;
 
 use super::Terms;
+use crate::starter::archetype;
+
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// The file to make; - is standard output
+    #[arg(default_value = "fleet.json")]
+    pub file: PathBuf,
+    /// The kind of machine that all of its deckies are, as database-server [default: some of each]
+    #[arg(long, value_name = "NAME", value_parser = archetype)]
+    pub from_archetype: Option<&'static Archetype>,
+    /// How many deckies
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub deckies: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Schema {
+    Fleet,
+    Catalogue,
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
-    /// The fleet file, in one of DECNET's own formats: NAME.ini, else JSON
+    /// The fleet file, in one of DECNET's own formats: NAME.ini, else JSON; NAME.toml is that
+    /// JSON in TOML, and - is standard input
     pub fleet: PathBuf,
     /// Only these deckies
     #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]

@@ -15,7 +15,7 @@ mod fleet;
 mod parse;
 mod swarm;
 
-pub use fleet::{Compose, Deploy, EngineChoice};
+pub use fleet::{Compose, Deploy, EngineChoice, Init, Schema};
 pub use parse::Moment;
 use parse::{age, kind, moment, operation, status};
 pub use swarm::{Hosts, Pki, Serve, Worker};
@@ -57,6 +57,23 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a fleet file to begin with; nothing is overwritten
+    Init(Init),
+    /// Say what of a fleet file would be refused wherever it is deployed
+    Check {
+        /// The fleet file: NAME.ini, NAME.toml, else JSON; - is standard input
+        fleet: PathBuf,
+        /// Which engine it is for; auto is compose where options of containers are given
+        #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+        engine: EngineChoice,
+        #[command(flatten)]
+        compose: Compose,
+    },
+    /// Print what a fleet file or a catalogue may hold, as JSON Schema
+    Schema {
+        /// Of which
+        of: Schema,
+    },
     /// Bring the deckies of a fleet file up, and wait until each is up or has failed
     Deploy(Deploy),
     /// Say what a deploy would change, and what stands in its way: exit 0 nothing to do, 1 changes, 2 refused
