@@ -372,3 +372,35 @@ fn fleets_are_read_as_json_toml_and_ini_from_files_and_standard_input() {
     let catalogue: Value = serde_json::from_str(&data.ok(&["schema", "catalogue"])).unwrap();
     assert!(catalogue["$defs"]["service"].is_object());
 }
+
+#[test]
+fn a_store_is_backed_up_beside_a_running_master_and_put_back_elsewhere() {
+    let data = Data::new();
+    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
+    let master = Process::master(&data, &["--engine", "process"]);
+    data.ok(&["deploy", &up]);
+    data.ok(&["mutate", "a", "--add", "redis"]);
+    let copy = data.path("copy.redb");
+    let named = copy.to_str().unwrap();
+    let made = jsons(&data, &["backup", named]).remove(0);
+    assert_eq!((&made["rows"], &made["placements"], &made["revision"]), (&json!(3), &json!(2), &json!(9)));
+    assert!(data.refused(&["backup", named]).contains("nothing is overwritten"));
+    assert!(data.refused(&["restore", named]).contains("is there already"));
+    let then = (data.ok(&["export"]), data.ok(&["export", "--state"]));
+    data.ok(&["mutate", "b", "--add", "redis"]);
+    drop(master);
+
+    let other = Data::new();
+    other.ok(&["restore", named]);
+    assert_eq!((other.ok(&["export"]), other.ok(&["export", "--state"])), then);
+    // What was kept for whoever takes a change back is there too.
+    other.ok(&["deploy", &up, "--only", "b"]);
+    other.ok(&["undo", "a"]);
+    assert_eq!(placed(&other), ["a: ssh", "b: ssh"]);
+
+    let torn = data.path("torn.redb");
+    std::fs::write(&torn, &std::fs::read(&copy).unwrap()[..20_000]).unwrap();
+    let third = Data::new();
+    assert!(third.refused(&["restore", torn.to_str().unwrap()]).contains("is no whole backup"));
+    assert!(!third.path("lifecycle.redb").exists());
+}

@@ -207,6 +207,37 @@ impl Home {
         }
     }
 
+    /// The store's file, to be read beside whoever writes it.
+    pub fn file_reader(&self) -> Result<RedbReader, Complaint> {
+        self.rows_are_in_a_file()?;
+        Ok(RedbReader::open(self.store_path())?)
+    }
+
+    /// Where a store is put back: nowhere where there is one.
+    pub fn restore_path(&self) -> Result<PathBuf, Complaint> {
+        self.rows_are_in_a_file()?;
+        self.make_root()?;
+        for there in [self.store_path(), self.fleet_state_path()] {
+            if there.exists() {
+                return Err(Complaint(format!(
+                    "{} is there already, and nothing is overwritten; name a directory without a store with --data",
+                    there.display()
+                )));
+            }
+        }
+        Ok(self.store_path())
+    }
+
+    fn rows_are_in_a_file(&self) -> Result<(), Complaint> {
+        match &self.database {
+            None => Ok(()),
+            Some(settings) => Err(Complaint(format!(
+                "the rows are in the database at {}; `pg_dump` and `pg_restore` look after that",
+                settings.hosts()
+            ))),
+        }
+    }
+
     fn missing(&self) -> Complaint {
         match &self.database {
             Some(settings) => Complaint(format!(

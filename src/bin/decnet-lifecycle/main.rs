@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 mod answer;
 mod args;
+mod backup;
 mod client;
 mod engines;
 mod examine;
@@ -157,6 +158,8 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Cancel { rows, wait } => upkeep::cancel(&home, &out, &rows, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
+        Command::Backup { file } => backup::backup(&home, &out, &file),
+        Command::Restore { file } => backup::restore(&home, &out, &file),
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,
         Command::ComposeFile { fleet, compose } => examine::compose_file(&home, &fleet, &compose),
         Command::Serve(args) => serve::serve(&home, &out, args).await,

@@ -132,6 +132,16 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Copy the store into a new file, beside a running master too; a plain copy of a store in use is torn
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a backup into a data directory that has no store
+    Restore {
+        /// What `backup` made
+        file: PathBuf,
+    },
     /// Print all rows as JSON lines, newest first
     Export {
         /// Print what is placed instead, in the format of DECNET's own state file
