@@ -404,3 +404,28 @@ fn a_store_is_backed_up_beside_a_running_master_and_put_back_elsewhere() {
     assert!(third.refused(&["restore", torn.to_str().unwrap()]).contains("is no whole backup"));
     assert!(!third.path("lifecycle.redb").exists());
 }
+
+#[test]
+fn the_operators_day_of_the_readme_runs_as_it_is_printed() {
+    let data = Data::new();
+    let readme = include_str!("../README.md");
+    let day = readme.split("An operator's day").nth(1).and_then(|rest| rest.split("```").nth(1)).unwrap();
+    let lines: Vec<&str> = day.lines().filter(|line| line.starts_with("dl ")).collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    for line in lines {
+        // Its comment says where it ends otherwise than well.
+        let (command, told) = line.split_once('#').unwrap_or((line, ""));
+        let code = told.split("exit ").nth(1).and_then(|rest| rest[..1].parse().ok()).unwrap_or(0);
+        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_decnet-lifecycle"))
+            .args(&args)
+            .current_dir(data.path(""))
+            .env("DECNET_LIFECYCLE_DATA", data.path(""))
+            // Without templates there are no containers.
+            .env("DECNET_TEMPLATES", data.path("none"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+    }
+}
