@@ -273,6 +273,32 @@ fn colours_are_shown_where_they_are_wanted_and_a_row_has_one_shape() {
 }
 
 #[test]
+fn a_terminal_is_drawn_on_while_work_is_done_and_failures_alike_are_one_line() {
+    let data = Data::new();
+    let names: Vec<String> = (1..=5).map(|number| format!("decky-{number}")).collect();
+    let deckies: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &["ssh"][..])).collect();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = json!({"http": {"port": taken.local_addr().unwrap().port()}});
+    let up = file(&data, "f.json", &fleet(&deckies, &settings));
+    let (code, shown) = on_a_terminal(&data, &format!("deploy {up} --engine process"), "");
+    assert_eq!(code, Some(0), "{shown}");
+    // What was drawn is taken away again, and the table comes last.
+    assert!(shown.contains("0/5 done, 0 s") && shown.contains("A\u{1b}[0J"), "{shown:?}");
+    let last = shown.rsplit("\u{1b}[0J").next().unwrap();
+    assert!(last.trim_start().starts_with("ID ") && last.contains("5 succeeded, 0 failed"), "{last:?}");
+    // On none it is a line a change, as ever.
+    let shown = data.ok(&["mutate", "decky-1", "--add", "redis"]);
+    assert!(shown.contains("decky-1              mutate   running\n"), "{shown}");
+
+    // All for one reason.
+    let all = "mutate decky-1 decky-2 decky-3 decky-4 decky-5 --add http";
+    let (code, shown) = on_a_terminal(&data, all, "");
+    let folded =
+        shown.lines().find(|line| line.contains("5 failed: Engine: ")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(code == Some(1) && folded.trim_end().ends_with("(decky-1 .. decky-5)"), "{shown}");
+}
+
+#[test]
 fn watch_tells_when_and_of_whom() {
     let data = Data::new();
     let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));

@@ -1,5 +1,7 @@
 //! `deploy`: a fleet file's deckies brought up.
 
+use std::sync::Arc;
+
 use decnet_lifecycle::{DeployRequest, FleetConfig, fleet::Mode, placement::Plan};
 use serde_json::Value;
 
@@ -10,6 +12,7 @@ use crate::client::{RunningMaster, ids};
 use crate::engines::Chosen;
 use crate::fleet_file::read_fleet;
 use crate::home::{Home, Make};
+use crate::live::Live;
 use crate::output::Output;
 use crate::{Complaint, Done};
 
@@ -29,14 +32,15 @@ pub async fn deploy(home: &Home, out: &Output, args: Deploy) -> Result<Done, Com
     let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
     let chosen = Chosen::for_deploy(home, &*store, args.engine, &args.compose, &fleet).await?;
     let request = deploy_request(&args, fleet);
-    let (runner, recovered) = master(home, out, store.clone(), &chosen).await?;
+    let live = Arc::new(Live::new(*out));
+    let (runner, recovered) = master(home, &live, store.clone(), &chosen).await?;
     let plan = runner.plan(&request).await?;
     if let Some(note) = unnamed(&plan) {
         crate::output::aside(&format!("note: {note}"));
     }
     let asked = vec![runner.accept_deploy(request).await];
     let work = Work { again: recovered, asked, refused: Vec::new() };
-    drive(home, out, &chosen, &runner, &*store, work).await
+    drive(home, &live, &chosen, &runner, &*store, work).await
 }
 
 /// Whether a running master can be asked this, whose engine it is.

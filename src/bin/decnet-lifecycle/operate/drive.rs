@@ -21,8 +21,8 @@ use smol::future::FutureExt as _;
 use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
+use crate::live::{self, Live};
 use crate::output::{Output, Place};
-use crate::progress::Printed;
 use crate::table::Width;
 use crate::{Complaint, Done};
 
@@ -30,12 +30,12 @@ use crate::{Complaint, Done};
 /// ended. Gives what that one had accepted and not begun.
 pub async fn master(
     home: &Home,
-    out: &Output,
+    live: &Arc<Live>,
     store: Arc<dyn Store>,
     chosen: &Chosen,
 ) -> Result<(Runner, Vec<Accepted>), Complaint> {
-    let printed = Arc::new(Printed(*out));
-    let (runner, recovered) = chosen.runner(store.clone(), printed).build()?.recover().await?;
+    let progress: Arc<Live> = Arc::clone(live);
+    let (runner, recovered) = chosen.runner(store.clone(), progress).build()?.recover().await?;
     let known = runner.clone();
     crate::logger::hide(move || known.secrets());
     if recovered.failed > 0 {
@@ -78,7 +78,7 @@ pub struct Work {
 /// What was refused is told, and keeps nothing else back.
 pub async fn drive(
     home: &Home,
-    out: &Output,
+    live: &Live,
     chosen: &Chosen,
     runner: &Runner,
     store: &dyn Store,
@@ -110,10 +110,10 @@ pub async fn drive(
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        crate::output::aside("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
+        live.aside("interrupted: asking what runs to stop; press Ctrl-C again to leave at once");
         for id in &ids {
             if let Err(error) = runner.cancel(*id).await {
-                crate::output::aside(&format!("error: {error}"));
+                live.aside(&format!("error: {error}"));
             }
         }
         std::future::pending::<()>().await;
@@ -121,20 +121,20 @@ pub async fn drive(
     let printer = async {
         loop {
             match watch.next().await {
-                Ok(seen) => print_own(out, &seen, &ids),
+                Ok(seen) => show_own(live, &seen, &ids),
                 Err(error) => {
-                    crate::output::aside(&format!("error: {error}"));
+                    live.aside(&format!("error: {error}"));
                     smol::Timer::after(Duration::from_secs(1)).await;
                 }
             }
         }
     };
     // The work alone says when it is over.
-    work.or(stopper).or(printer).await;
-    rest(out, &mut watch, &ids).await;
+    work.or(stopper).or(printer).or(ticking(live)).await;
+    rest(live, &mut watch, &ids).await;
     let records = runner.get(&ids).await?;
     let decoys = chosen.places(home, store).await?;
-    let done = finish(out, &chosen.logs(home), &decoys, &records, interrupted.load(Ordering::SeqCst));
+    let done = finish(live, &chosen.logs(home), &decoys, records, interrupted.load(Ordering::SeqCst));
     Ok(told(&refused, done))
 }
 
@@ -151,6 +151,7 @@ pub async fn follow(
     if ids.is_empty() && !refused.is_empty() {
         return Ok(told(refused, Done::Refused));
     }
+    let live = Live::new(*out);
     let store = home.reader().await?;
     let records = store.read(ids).await?;
     let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
@@ -162,7 +163,7 @@ pub async fn follow(
         while !open.is_empty() {
             match watch.next().await? {
                 Seen::Changed(entry) => {
-                    print_own(out, &Seen::Changed(entry.clone()), ids);
+                    show_own(&live, &Seen::Changed(entry.clone()), ids);
                     if !entry.status.is_open() {
                         open.remove(&entry.id);
                     }
@@ -179,7 +180,7 @@ pub async fn follow(
         while !interrupted.load(Ordering::SeqCst) {
             smol::Timer::after(Duration::from_millis(50)).await;
         }
-        crate::output::aside("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
+        live.aside("interrupted: the master goes on; `watch` follows it, `cancel ID` stops a row");
         Ok(())
     };
     let dead = async {
@@ -190,11 +191,17 @@ pub async fn follow(
             "the master has stopped; its rows are kept, `serve` goes on with them and `ls` shows them".into(),
         ))
     };
-    followed.or(stopper).or(dead).await?;
+    let ticker = async {
+        ticking(&live).await;
+        Ok(())
+    };
+    let ended = followed.or(stopper).or(dead).or(ticker).await;
+    live.clear();
+    ended?;
     let records = store.read(ids).await?;
     let logs = Chosen::for_placed(home, &*store).await?.logs(home);
     let done =
-        finish(out, &logs, &Chosen::all_places(home).await?, &records, interrupted.load(Ordering::SeqCst));
+        finish(&live, &logs, &Chosen::all_places(home).await?, records, interrupted.load(Ordering::SeqCst));
     Ok(told(refused, done))
 }
 
@@ -210,36 +217,48 @@ fn told(refused: &[Complaint], done: Done) -> Done {
     }
 }
 
-fn print_own(out: &Output, seen: &Seen, ids: &[LifecycleId]) {
+/// Draws anew for as long as it is polled.
+async fn ticking(live: &Live) {
+    loop {
+        smol::Timer::after(live::TICK).await;
+        live.tick();
+    }
+}
+
+fn show_own(live: &Live, seen: &Seen, ids: &[LifecycleId]) {
     if let Seen::Changed(entry) = seen
         && ids.contains(&entry.id)
     {
-        out.change(entry);
+        live.change(entry);
     }
 }
 
-/// Prints what was committed since the watcher last looked.
-async fn rest(out: &Output, watch: &mut Watch, ids: &[LifecycleId]) {
+/// Shows what was committed since the watcher last looked.
+async fn rest(live: &Live, watch: &mut Watch, ids: &[LifecycleId]) {
     while let Ok(Some(seen)) = watch.try_next().await {
-        print_own(out, &seen, ids);
+        show_own(live, &seen, ids);
     }
 }
 
-fn finish(out: &Output, logs: &str, decoys: &[Place], records: &[Record], interrupted: bool) -> Done {
-    if !out.is_json() {
-        crate::output::line("");
-    }
-    out.table(records, decoys, Width::Terminal);
-    let running = Place::count_up(decoys);
+fn finish(live: &Live, logs: &str, decoys: &[Place], records: Vec<Record>, interrupted: bool) -> Done {
+    live.clear();
+    let out = live.out();
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
+    let well = records.len() - failed - open;
+    let (rows, alike) = if live.is_drawn() { live::folded(records) } else { (records, Vec::new()) };
+    if !out.is_json() && !live.is_drawn() {
+        crate::output::line("");
+    }
+    if !rows.is_empty() || alike.is_empty() {
+        out.table(&rows, decoys, Width::Terminal);
+    }
+    alike.iter().for_each(|line| crate::output::line(line));
+    let running = Place::count_up(decoys);
     out.say(
+        || json!({"event": "end", "succeeded": well, "failed": failed, "open": open, "decoys": running}),
         || {
-            json!({"event": "end", "succeeded": records.len() - failed - open, "failed": failed, "open": open,
-                  "decoys": running})
-        },
-        || {
-            let sum = format!("{} succeeded, {failed} failed", records.len() - failed - open);
+            let sum = format!("{well} succeeded, {failed} failed");
             let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
             format!("\n{sum}{open}; {running} decoys are running, {logs}")
         },

@@ -1,6 +1,7 @@
 //! Commands that change deckies: deploy, mutate, undo, retry, teardown.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use decnet_lifecycle::{
     AcceptError, Accepted, DeckyName, DeployRequest, FleetConfig, MutateRequest, Overlap, Runner,
@@ -12,6 +13,7 @@ use crate::args::Terms;
 use crate::client::{RunningMaster, ids};
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
+use crate::live::Live;
 use crate::output::Output;
 use crate::{Complaint, Done};
 
@@ -75,13 +77,14 @@ async fn carry_out(
     let store = home.writer(Make::IfMissing, terms.wait.into()).await?;
     let asked = one_key(terms, asked(&*store).await?)?;
     let chosen = Chosen::for_placed_or(home, &*store, asked.engine.as_ref()).await?;
-    let (runner, recovered) = drive::master(home, out, store.clone(), &chosen).await?;
+    let live = Arc::new(Live::new(*out));
+    let (runner, recovered) = drive::master(home, &live, store.clone(), &chosen).await?;
     let mut accepted = Vec::with_capacity(asked.asks.len());
     for ask in asked.asks {
         accepted.push(ask.accept(&runner, terms).await);
     }
     let work = drive::Work { again: recovered, asked: accepted, refused: asked.refused };
-    drive::drive(home, out, &chosen, &runner, &*store, work).await
+    drive::drive(home, &live, &chosen, &runner, &*store, work).await
 }
 
 /// One key names one request.

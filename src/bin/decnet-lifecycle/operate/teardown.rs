@@ -1,6 +1,7 @@
 //! `teardown`: deckies taken down, or forgotten.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 
 use decnet_lifecycle::{placement::Placement, store::PlacementQuery};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::args::Teardown;
 use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::{Home, Make};
+use crate::live::Live;
 use crate::output::Output;
 use crate::{Complaint, Done};
 
@@ -63,7 +65,8 @@ async fn forget(home: &Home, out: &Output, args: Teardown) -> Result<Done, Compl
     }
     let store = home.writer(Make::IfMissing, args.terms.wait.into()).await?;
     let chosen = Chosen::for_placed(home, &*store).await?;
-    let (runner, recovered) = master(home, out, store, &chosen).await?;
+    let live = Arc::new(Live::new(*out));
+    let (runner, recovered) = master(home, &live, store, &chosen).await?;
     let gone = runner.forget(&args.deckies.into_iter().collect()).await;
     finish_earlier(recovered).await;
     for placement in gone? {
