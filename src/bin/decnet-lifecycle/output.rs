@@ -136,12 +136,16 @@ impl Output {
 
     /// A word of a status, as wide as the longest of them.
     pub fn status(&self, status: &str) -> String {
-        let padded = format!("{status:<9}");
-        match status {
-            "succeeded" | "up" | "good" => self.paint(&padded, "32"),
-            "failed" | "down" | "bad" => self.paint(&padded, "31"),
-            "running" | "unsure" | "warning" => self.paint(&padded, "33"),
-            _ => padded,
+        self.coloured(status, &format!("{status:<9}"))
+    }
+
+    /// A text in the colour of a state.
+    pub fn coloured(&self, state: &str, text: &str) -> String {
+        match state {
+            "succeeded" | "up" | "good" => self.paint(text, "32"),
+            "failed" | "down" | "bad" => self.paint(text, "31"),
+            "running" | "unsure" | "warning" => self.paint(text, "33"),
+            _ => text.to_owned(),
         }
     }
 
