@@ -455,3 +455,40 @@ fn the_operators_day_of_the_readme_runs_as_it_is_printed() {
         assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
     }
 }
+
+/// What a shell is offered after these words.
+fn offered(data: &Data, words: &[&str]) -> Vec<String> {
+    let program = env!("CARGO_BIN_EXE_decnet-lifecycle");
+    let output = Command::new(program)
+        .args(["--", "decnet-lifecycle"])
+        .args(words)
+        .env("COMPLETE", "fish")
+        .env("DECNET_LIFECYCLE_DATA", data.path(""))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_shell_is_offered_the_deckies_rows_and_hosts_that_there_are() {
+    let data = Data::with_hosts(&["w1", "w2"]);
+    assert_eq!(offered(&data, &["mutate", "a"]), [""; 0], "nothing is placed yet");
+    assert!(!data.path("lifecycle.redb").exists());
+    let up = file(&data, "f.json", &fleet(&[("alpha", &["ssh"]), ("beta", &["ftp"])], &json!({})));
+    data.ok(&["deploy", &up, "--engine", "process"]);
+    assert_eq!(offered(&data, &["mutate", "a"]), ["alpha"]);
+    assert_eq!(offered(&data, &["teardown", "alpha", ""]).iter().filter(|word| *word == "beta").count(), 1);
+    let id = jsons(&data, &["ls"])[0]["id"].as_str().unwrap().to_owned();
+    let end = &id[id.len() - 8..];
+    assert!(offered(&data, &["show", &end[..6]]).contains(&end.to_owned()));
+    assert_eq!(offered(&data, &["show", "be"]), ["beta"]);
+    assert_eq!(offered(&data, &["hosts", "rm", "w"]), ["w1", "w2"]);
+    assert_eq!(offered(&data, &["init", "--from-archetype", "mail"]), ["mail-server"]);
+    // Of the data directory that the words name.
+    let other = Data::new();
+    assert_eq!(offered(&other, &["--data", data.path("").to_str().unwrap(), "undo", "b"]), ["beta"]);
+    assert_eq!(offered(&other, &["undo", "b"]), [""; 0]);
+}

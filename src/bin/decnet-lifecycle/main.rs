@@ -10,12 +10,13 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
 mod answer;
 mod args;
 mod backup;
 mod client;
+mod complete;
 mod engines;
 mod examine;
 mod files;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
     if let Some(end) = decnet_lifecycle::engine::process::decoy_main() {
         return end;
     }
+    complete::answer();
     let args = Args::parse();
     let is_server = matches!(args.command, Command::Serve(_) | Command::Worker(_));
     logger::install(args.verbose, args.log, is_server);
@@ -167,11 +169,6 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Pki(command) => pki::pki(&home, &out, command),
         Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
         Command::Bus(args::Bus::Tap { pattern, socket }) => watch::tap(&out, &pattern, socket).await,
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut script);
-            output::line(String::from_utf8_lossy(&script).trim_end());
-            Ok(Done::Well)
-        }
+        Command::Completions { shell } => complete::script(shell),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap_complete::engine::ArgValueCandidates;
 use decnet_lifecycle::DeckyName;
 use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::fleet::Archetype;
 
 use super::Terms;
+use crate::complete::archetypes;
 use crate::starter::archetype;
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +17,7 @@ pub struct Init {
     #[arg(default_value = "fleet.json")]
     pub file: PathBuf,
     /// The kind of machine that all of its deckies are, as database-server [default: some of each]
-    #[arg(long, value_name = "NAME", value_parser = archetype)]
+    #[arg(long, value_name = "NAME", value_parser = archetype, add = ArgValueCandidates::new(archetypes))]
     pub from_archetype: Option<&'static Archetype>,
     /// How many deckies
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=200))]

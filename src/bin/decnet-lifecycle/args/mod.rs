@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use clap_complete::engine::ArgValueCandidates;
 use decnet_lifecycle::{DeckyName, FailureKind, HostId, Operation, RequestKey, ServiceName, Status};
 
+use crate::complete::{deckies, hosts, rows};
 use crate::logger::LogForm;
 use crate::output::Colour;
 use crate::row_name::RowName;
@@ -81,6 +83,7 @@ pub enum Command {
     /// Show what is placed, and what really runs of it: exit 1 if something is missing
     Ps {
         /// Only these deckies
+        #[arg(add = ArgValueCandidates::new(deckies))]
         deckies: Vec<DeckyName>,
     },
     /// List rows, newest first
@@ -88,11 +91,13 @@ pub enum Command {
     /// Show one row, its history, and why it is where it is
     Show {
         /// Its decky (the newest row is meant), its id, or the end of that
+        #[arg(add = ArgValueCandidates::new(rows))]
         row: RowName,
     },
     /// Wait until rows have ended: exit 0 all succeeded, 1 one failed, 124 not all have ended in time
     Wait {
         /// Each by its decky (the newest row is meant), its id, or the end of that [default: all that are open]
+        #[arg(add = ArgValueCandidates::new(rows))]
         rows: Vec<RowName>,
         /// For how long at most: 90s, 30m, 12h, 7d
         #[arg(long, value_name = "TIME", value_parser = age)]
@@ -111,7 +116,7 @@ pub enum Command {
     /// Ask rows to stop
     Cancel {
         /// Each by its decky (the newest row is meant), its id, or the end of that
-        #[arg(required = true)]
+        #[arg(required = true, add = ArgValueCandidates::new(rows))]
         rows: Vec<RowName>,
         /// Wait while another master holds the store
         #[arg(long)]
@@ -175,7 +180,7 @@ pub enum Command {
     /// Hear DECNET's bus
     #[command(subcommand)]
     Bus(Bus),
-    /// Print completions for a shell
+    /// Print what has a shell complete commands, deckies and rows: `source <(decnet-lifecycle completions bash)`
     Completions {
         /// Which shell
         shell: Shell,
@@ -198,7 +203,7 @@ pub enum Bus {
 #[derive(Debug, clap::Args)]
 pub struct Mutate {
     /// The deckies
-    #[arg(required = true, value_name = "DECKY")]
+    #[arg(required = true, value_name = "DECKY", add = ArgValueCandidates::new(deckies))]
     pub deckies: Vec<DeckyName>,
     /// Their services from now on
     #[arg(
@@ -222,6 +227,7 @@ pub struct Mutate {
 #[derive(Debug, clap::Args)]
 pub struct Teardown {
     /// The deckies, placed or only found running; all that are placed if none is named
+    #[arg(add = ArgValueCandidates::new(deckies))]
     pub deckies: Vec<DeckyName>,
     /// Only forget them, whatever of them may run on: for a host that is gone
     #[arg(long, requires = "deckies")]
@@ -236,7 +242,7 @@ pub struct Teardown {
 #[derive(Debug, clap::Args)]
 pub struct Undo {
     /// The deckies
-    #[arg(required = true, value_name = "DECKY")]
+    #[arg(required = true, value_name = "DECKY", add = ArgValueCandidates::new(deckies))]
     pub deckies: Vec<DeckyName>,
     #[command(flatten)]
     pub terms: Terms,
@@ -245,7 +251,12 @@ pub struct Undo {
 #[derive(Debug, clap::Args)]
 pub struct Retry {
     /// The deckies, whose newest row must have failed
-    #[arg(value_name = "DECKY", required_unless_present = "failed", conflicts_with = "failed")]
+    #[arg(
+        value_name = "DECKY",
+        required_unless_present = "failed",
+        conflicts_with = "failed",
+        add = ArgValueCandidates::new(deckies)
+    )]
     pub deckies: Vec<DeckyName>,
     /// All deckies whose newest row has failed
     #[arg(long)]
@@ -270,9 +281,10 @@ pub struct Terms {
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     /// Only these deckies
+    #[arg(add = ArgValueCandidates::new(deckies))]
     pub deckies: Vec<DeckyName>,
     /// Only this worker host's
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(hosts))]
     pub host: Option<HostId>,
     /// Start after this revision; 0 shows all there are [default: from now on]
     #[arg(long, value_name = "REVISION")]
@@ -282,10 +294,10 @@ pub struct Watch {
 #[derive(Debug, clap::Args)]
 pub struct Ls {
     /// Only this decky's
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(deckies))]
     pub decky: Option<DeckyName>,
     /// Only this worker host's
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(hosts))]
     pub host: Option<HostId>,
     /// Only rows in one of these: pending, running, succeeded, failed
     #[arg(long, value_delimiter = ',', value_name = "STATUS,..", value_parser = status)]
