@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use decnet_lifecycle::engine::compose::Health;
 use decnet_lifecycle::lifecycle::text::one_line;
 use decnet_lifecycle::{
-    Timestamp,
+    LifecycleId, Timestamp,
     lifecycle::Revision,
     store::{Feed, PlacementQuery, Query},
 };
@@ -78,6 +78,8 @@ async fn read_all(home: &Home) -> Result<String, Complaint> {
         loop {
             let page = store.query(&query.clone().limit(Query::MAX_LIMIT).after(after)).await?;
             count += page.records.len();
+            let ids: Vec<LifecycleId> = page.records.iter().map(|row| row.id).collect();
+            store.set_aside(&ids).await?;
             damaged.extend(page.damaged);
             after = page.next;
             if after.is_none() {
