@@ -134,6 +134,31 @@ fn what_failed_is_done_once_more() {
     });
 }
 
+#[test]
+fn what_failed_for_a_worker_goes_to_it_once_more() {
+    let data = Data::with_hosts(&["w1"]);
+    let mut swarm = fleet(&[("a", &["ssh"])], &json!({}));
+    swarm["mode"] = json!("swarm");
+    swarm["deckies"][0]["host_uuid"] = json!("w1");
+    let mut master = Process::master(&data, &["--engine", "process"]);
+    let (out, _) = ends(&data, 1, &["deploy", &file(&data, "f.json", &swarm)]);
+    assert!(out.contains("Unreachable: host w1: agent not reached"), "{out}");
+    master.kill();
+    let (_, told) = ends(&data, 2, &["retry", "--failed"]);
+    assert!(told.contains("a is for a worker host, whose beats only a running master hears"), "{told}");
+    let master = Process::master(&data, &["--engine", "process"]);
+    let beats = master.address("swarm").to_string();
+    let _worker = Process::start(&data, &["worker", "w1", "--master", &beats, "--beat-every", "1s"]);
+    data.ok(&["retry", "--failed"]);
+    assert_eq!(placed(&data), ["a: ssh"]);
+    data.ok(&["mutate", "a", "--add", "ftp"]);
+    data.ok(&["undo", "a"]);
+    assert_eq!(
+        (placed(&data), jsons(&data, &["ps"])[0]["host"].clone()),
+        (vec!["a: ssh".to_owned()], json!("w1"))
+    );
+}
+
 /// Runs a command on a terminal, and answers its question.
 fn on_a_terminal(data: &Data, args: &str, answer: &str) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_decnet-lifecycle");

@@ -53,16 +53,22 @@ pub fn for_its_engine(args: &Deploy) -> Result<(), Complaint> {
 
 /// Whether a master that runs for this command only can do it.
 pub fn for_this_machine(args: &Deploy, fleet: &FleetConfig) -> Result<(), Complaint> {
-    let is_swarm = fleet.mode == Mode::Swarm;
-    if let Some(decky) = fleet.deckies.iter().find(|decky| is_swarm && decky.host_uuid.is_some()) {
-        return Err(Complaint(format!(
-            "{} is for a worker host, whose beats only a running master hears; start one with `serve`",
-            decky.name
-        )));
-    }
+    is_for_no_host(fleet)?;
     match args.only.iter().flatten().find(|decky| fleet.decky(decky).is_none()) {
         Some(unknown) => Err(Complaint(format!("the fleet has no decky {unknown}"))),
         None => Ok(()),
+    }
+}
+
+/// Refuses what is for worker hosts where no master runs that hears of them.
+pub fn is_for_no_host(fleet: &FleetConfig) -> Result<(), Complaint> {
+    let is_swarm = fleet.mode == Mode::Swarm;
+    match fleet.deckies.iter().find(|decky| is_swarm && decky.host_uuid.is_some()) {
+        None => Ok(()),
+        Some(decky) => Err(Complaint(format!(
+            "{} is for a worker host, whose beats only a running master hears; start one with `serve`",
+            decky.name
+        ))),
     }
 }
 

@@ -76,6 +76,11 @@ async fn carry_out(
     }
     let store = home.writer(Make::IfMissing, terms.wait.into()).await?;
     let asked = one_key(terms, asked(&*store).await?)?;
+    for ask in &asked.asks {
+        if let Ask::Deploy(fleet) = ask {
+            deploy::is_for_no_host(fleet)?;
+        }
+    }
     let chosen = Chosen::for_placed_or(home, &*store, asked.engine.as_ref()).await?;
     let live = Arc::new(Live::new(*out));
     let (runner, recovered) = drive::master(home, &live, store.clone(), &chosen).await?;
