@@ -72,7 +72,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = self.run(&["teardown", "--wait", "--supersede"]);
+        let _ = self.run(&["teardown", "--yes", "--wait", "--supersede"]);
     }
 }
 
@@ -128,7 +128,7 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
     // By its decky, of which the newest row is meant, and by the end of its id.
     let by = |words: &str| home.json(0, &["show", words])[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(by(&id[id.len() - 8..]), id);
-    let decky = show["decky_name"].as_str().unwrap();
+    let decky = show["decky"].as_str().unwrap();
     let newest = home.json(0, &["ls", "--decky", decky])[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(by(decky), newest);
     assert!(home.refused(&["cancel", "ffff0000ffff"]).contains("none whose id ends so"));
@@ -147,7 +147,7 @@ fn a_fleet_is_deployed_seen_changed_and_taken_down() {
 
     home.lines(0, &["teardown", "decky-02"]);
     assert!(home.port("decky-02", "ssh").is_none() && home.port("decky-03", "http").is_some());
-    let end = home.json(0, &["teardown"]).pop().unwrap();
+    let end = home.json(0, &["teardown", "--yes"]).pop().unwrap();
     assert_eq!((&end["succeeded"], &end["decoys"]), (&Value::from(5), &Value::from(0)));
     let pruned = &home.json(0, &["prune", "--older-than", "0s"])[0];
     assert_eq!(pruned["rows"], 13);
@@ -166,7 +166,7 @@ fn an_ini_fleet_is_read_by_the_ending_of_its_name() {
     assert!(told.contains("fleet.INI: line 10, [nobody.ftp]: there is no decky nobody"), "{told}");
     assert!(first_line(home.port("DC01", "ssh").unwrap(), "").starts_with("SSH-2.0-OpenSSH"));
     let names: Vec<String> =
-        home.json(0, &["ls"]).iter().map(|row| row["decky_name"].as_str().unwrap().to_owned()).collect();
+        home.json(0, &["ls"]).iter().map(|row| row["decky"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     home.lines(0, &["mutate", "DC01", "--services", "ftp"]);
     home.lines(0, &["teardown", "DC01"]);
@@ -215,7 +215,7 @@ fn a_service_that_nobody_has_defined_is_refused_and_one_that_died_is_shown() {
     }
     let end = home.json(0, &["deploy", FLEET, "--only", "decky-02"]).pop().unwrap();
     assert_eq!(end["decoys"], 5);
-    home.lines(0, &["teardown"]);
+    home.lines(0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn bad_input_is_told_with_a_hint_and_nothing_is_lost() {
     std::fs::remove_file(home.path("lifecycle.redb")).unwrap();
     // A state file of the first version that says nothing is told, and kept.
     home.file("fleet-state.json", "{\"config\": 7}");
-    assert!(home.refused(&["teardown"]).contains("says nothing that can be read"));
+    assert!(home.refused(&["teardown", "--yes"]).contains("says nothing that can be read"));
     let kept = std::fs::read_to_string(home.path("fleet-state.json.taken-over")).unwrap();
     assert_eq!(kept, "{\"config\": 7}");
 }
@@ -385,7 +385,7 @@ fn a_killed_master_leaves_a_store_that_opens_and_rows_that_end() {
     // What it had begun is found by its files: taken up again, and down.
     let many = home.path("many.json");
     home.lines(0, &["deploy", many.to_str().unwrap()]);
-    home.lines(0, &["teardown"]);
+    home.lines(0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -471,5 +471,5 @@ fn what_cannot_be_written_is_no_success_and_a_reader_that_leaves_is_no_failure()
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    home.lines(0, &["teardown"]);
+    home.lines(0, &["teardown", "--yes"]);
 }

@@ -378,7 +378,7 @@ fn a_master_killed_during_up_is_followed_by_one_that_converges() {
         rows.iter().filter(|row| row["error"].as_str().is_some_and(|e| e.starts_with("MasterRestarted")));
     assert_eq!(restarted.count(), 5);
     assert_eq!(site.started().len(), 20);
-    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    assert!(site.command(&["teardown", "--yes"]).output().unwrap().status.success());
     assert!(site.started().is_empty());
 }
 
@@ -398,7 +398,7 @@ fn a_cancel_during_up_ends_the_programs_and_what_they_made() {
     let up: Vec<&str> = rows
         .iter()
         .filter(|row| row["status"] == "succeeded")
-        .map(|row| row["decky_name"].as_str().unwrap())
+        .map(|row| row["decky"].as_str().unwrap())
         .collect();
     let cancelled =
         rows.iter().filter(|row| row["error"].as_str().is_some_and(|e| e.starts_with("Cancelled"))).count();
@@ -478,7 +478,7 @@ fn without_a_daemon_rows_fail_and_auto_takes_the_other_engine() {
     let refused = site.deploy(&fleet).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("runs under the process engine"));
-    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    assert!(site.command(&["teardown", "--yes"]).output().unwrap().status.success());
     // With a daemon, auto takes compose.
     let auto = site.deploy(&fleet);
     let args: Vec<_> = auto
@@ -504,7 +504,7 @@ fn without_a_daemon_rows_fail_and_auto_takes_the_other_engine() {
             .status
             .success()
     );
-    assert!(site.command(&["teardown"]).output().unwrap().status.success());
+    assert!(site.command(&["teardown", "--yes"]).output().unwrap().status.success());
     let file = site.command(&["compose-file", path.to_str().unwrap()]).output().unwrap();
     assert!(String::from_utf8_lossy(&file.stdout).contains("\"container_name\": \"down-1-http\""));
 }

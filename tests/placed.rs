@@ -71,7 +71,7 @@ fn a_renamed_decky_with_its_address_kept_is_refused_and_pruned_when_asked() {
     ends(&data, 0, &["deploy", &new, "--prune"]);
     assert_eq!(ps(&data, 0), ["b ftp 1/1", "pbx ssh 1/1"]);
     ends(&data, 0, &["mutate", "pbx", "--services", "ssh,redis"]);
-    let (out, _) = ends(&data, 0, &["teardown"]);
+    let (out, _) = ends(&data, 0, &["teardown", "--yes"]);
     assert!(out.contains("2 succeeded, 0 failed; 0 decoys are running"), "{out}");
 }
 
@@ -93,7 +93,7 @@ fn another_subnet_or_gateway_is_refused_while_deckies_of_the_old_one_stay() {
     let (plan, _) = ends(&data, 1, &["plan", &moved]);
     assert!(plan.contains("~ a address 10.1.0.9 -> 10.2.0.9"), "{plan}");
     ends(&data, 0, &["deploy", &moved]);
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn deckies_that_the_file_does_not_name_are_told_and_stay() {
     let (plan, _) = ends(&data, 0, &["plan", &less]);
     assert!(plan.contains("- b runs on master and this fleet does not name it"), "{plan}");
     assert_eq!(ps(&data, 0), ["a ssh 1/1", "b ftp 1/1"]);
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn only_leaves_an_earlier_mutate_of_the_others_as_it_is() {
     assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
     let (plan, _) = ends(&data, 1, &["plan", &all]);
     assert!(plan.contains("~ a services -redis +ssh"), "{plan}");
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_dead_service_and_a_missing_decky_are_told_with_exit_1() {
     assert!(left[0].starts_with("a ssh,ftp 1/2 (ssh "), "{left:?}");
     let told = data.refused(&["ps", "nobody"]);
     assert!(told.contains("there is no decky nobody; there is a"), "{told}");
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
     assert_eq!(ps(&data, 0), [""; 0]);
 }
 
@@ -167,7 +167,7 @@ fn a_data_directory_of_the_first_version_is_taken_over() {
     assert!(told.contains("2 deckies of fleet-state.json are placed in the store from now on"), "{told}");
     assert!(data.path("fleet-state.json.taken-over").exists() && !data.path("fleet-state.json").exists());
     assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
-    let (_, told) = ends(&data, 0, &["teardown"]);
+    let (_, told) = ends(&data, 0, &["teardown", "--yes"]);
     assert!(!told.contains("fleet-state"), "{told}");
 }
 
@@ -191,7 +191,7 @@ fn a_state_file_that_contradicts_itself_is_read_as_far_as_it_goes() {
     assert!(told.contains("not taken over from fleet-state.json: twice: 10.1.0.9 is a's"), "{told}");
     assert!(told.contains("10.9.0.9 lies outside the subnet 10.1.0.0/24"), "{told}");
     assert_eq!(ps(&data, 0), ["a ssh 1/1"]);
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -223,10 +223,10 @@ fn a_decky_moves_between_workers_with_a_row_of_its_own_and_never_runs_twice() {
     ends(&data, 0, &["mutate", "a", "--services", "ftp"]);
     let (out, _) = ends(&data, 0, &["--json", "ls", "--decky", "a"]);
     let newest: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
-    assert_eq!((&newest["operation"], &newest["host_uuid"]), (&json!("mutate"), &json!("w2")));
+    assert_eq!((&newest["operation"], &newest["host"]), (&json!("mutate"), &json!("w2")));
     let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
     assert!(!told.contains("placed there"), "{told}");
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
     assert_eq!(ps(&data, 0), [""; 0]);
 }
 
@@ -267,7 +267,7 @@ fn deckies_of_workers_stay_theirs_when_an_old_state_file_is_taken_over() {
     let (plan, told) = ends(&data, 0, &["plan", &all]);
     assert!(told.contains("3 deckies of fleet-state.json are placed"), "{told}");
     assert!(plan.contains("far runs on w1"), "{plan}");
-    let (out, _) = ends(&data, 1, &["teardown"]);
+    let (out, _) = ends(&data, 1, &["teardown", "--yes"]);
     assert!(out.contains("2 succeeded, 1 failed"), "{out}");
     assert!(ps(&data, 0)[0].starts_with("far"), "{:?}", ps(&data, 0));
     ends(&data, 0, &["teardown", "--forget", "far"]);
@@ -327,6 +327,6 @@ fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
         assert!(!out.contains(" b "), "{out}");
         assert!(ps(&data, 0).contains(&"b ftp 1/1".to_owned()) || code == 0);
     }
-    ends(&data, 0, &["teardown"]);
+    ends(&data, 0, &["teardown", "--yes"]);
     ends(&data, 0, &["teardown", "a"]);
 }

@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision};
-use crate::placement::{Aim, Home, Placement};
+use crate::placement::{Aim, Home, Placed, Placement};
 
 mod batch;
 mod seen;
@@ -137,6 +138,11 @@ pub struct Decision {
     pub writes: Vec<Write>,
     /// Placements to write, each decky once.
     pub placements: BTreeMap<DeckyName, PlacementWrite>,
+    /// What the ends of rows take out of their deckies' placements: what a row
+    /// that failed was to bring up, and what was up before a mutate that
+    /// succeeded. A store may keep it for as long as the row; see
+    /// [`Store::set_aside`](crate::store::Store::set_aside).
+    pub set_aside: BTreeMap<LifecycleId, Arc<Placed>>,
     /// To be kept under keys.
     pub keys: Vec<(RequestKey, KeyEntry)>,
     /// One list for each batch, one outcome for each change.

@@ -1,11 +1,12 @@
 //! The store as it will be, change by change.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::lifecycle::{
     DeckyName, Failure, FailureKind, Leaves, LifecycleId, Operation, Phase, Record, Revision, Status,
 };
-use crate::placement::{Aim, Asked, Clash, Placement, Standing, clashes};
+use crate::placement::{Aim, Asked, Clash, Placed, Placement, Standing, clashes};
 
 use super::batch::{
     Annotate, Batch, BatchError, Change, Insert, KeyClaim, Outcome, Overlap, Refusal, Step, Together,
@@ -270,6 +271,9 @@ impl<'s> Stage<'s> {
         let new = self.write_row(old, new);
         let known = self.seen.placements.get(&new.decky).cloned();
         let mut placement = known.unwrap_or_else(|| Placement::nothing(new.decky.clone()));
+        if let Some(placed) = set_aside(&placement, &new) {
+            self.decision.set_aside.insert(new.id, placed);
+        }
         if change(&mut placement, &new) {
             placement.revision = new.revision;
             self.set_placement(&new.decky, Some(placement), since);
@@ -302,6 +306,7 @@ impl<'s> Stage<'s> {
     fn undo(&mut self, since: Since) {
         for write in self.decision.writes.split_off(since.writes).into_iter().rev() {
             self.decision.head = Revision::new(self.decision.head.get().saturating_sub(1));
+            self.decision.set_aside.remove(&write.new.id);
             match write.old {
                 Some(old) => self.seen.row(old),
                 None => self.seen.drop_row(&write.new.decky, write.new.id),
@@ -316,6 +321,19 @@ impl<'s> Stage<'s> {
                 None => drop(self.seen.placements.remove(&decky)),
             }
         }
+    }
+}
+
+/// What the end of a row takes out of its decky's placement, and what somebody
+/// may want back: what it was to bring up, or what was up before it.
+fn set_aside(before: &Placement, row: &Record) -> Option<Arc<Placed>> {
+    match (&row.phase, row.operation) {
+        (Phase::Failed { .. }, _) => match &before.tried.get(&row.id)?.aim {
+            Aim::Up(placed) => Some(Arc::clone(placed)),
+            Aim::Gone => None,
+        },
+        (Phase::Succeeded { .. }, Operation::Mutate) => before.now().cloned(),
+        _ => None,
     }
 }
 

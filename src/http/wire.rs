@@ -22,8 +22,8 @@ use crate::runner::{DeckyStatus, Explanation, Health, HistoryStep};
 /// # runner.accept_deploy(DeployRequest::new(fleet)).await?.run().await;
 /// let rows = runner.list(&Query::new()).await?.records;
 /// assert_eq!(wire::original(&rows[0])["status"], "succeeded");
-/// // Ours has more fields, and those of the original unchanged.
-/// assert_eq!(wire::row(&rows[0])["id"], wire::original(&rows[0])["id"]);
+/// // Ours says more, and calls a decky a decky.
+/// assert_eq!(wire::row(&rows[0])["decky"], wire::original(&rows[0])["decky_name"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
@@ -37,12 +37,14 @@ pub fn original(record: &Record) -> Value {
     })
 }
 
-/// A row with all that is known of it: what [`original`] has, and more.
+/// A row with all that is known of it, with the same names wherever it is told.
 #[must_use]
 pub fn row(record: &Record) -> Value {
     json!({
-        "id": record.id, "decky_name": record.decky, "host_uuid": record.host, "operation": record.operation,
-        "status": record.status(), "error": record.failure().map(Failure::to_string),
+        "event": "row", "id": record.id, "decky": record.decky, "host": record.host,
+        "operation": record.operation, "status": record.status(),
+        "error": record.failure().map(Failure::to_string),
+        "kind": record.failure().map(|failure| failure.kind().as_str()),
         "started_at": record.created_at.to_string(), "running_since": timed(record.running_since()),
         "updated_at": record.updated_at.to_string(), "completed_at": timed(record.completed_at()),
         "deadline": timed(record.deadline()), "cancel_requested_at": timed(record.cancel_requested_at),

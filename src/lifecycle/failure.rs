@@ -41,6 +41,24 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All there are.
+    pub const ALL: &'static [Self] = &[
+        Self::Engine,
+        Self::Dispatch,
+        Self::Rejected,
+        Self::Deadline,
+        Self::Superseded,
+        Self::Cancelled,
+        Self::MasterRestarted,
+        Self::WorkerLost,
+        Self::Panic,
+        Self::Reported,
+        Self::Abandoned,
+        Self::Unreachable,
+        Self::Store,
+        Self::Clash,
+    ];
+
     /// The word that stands before the message on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

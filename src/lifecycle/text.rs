@@ -1,6 +1,8 @@
 //! Makes words from outside fit to be shown: on a terminal, in a log, in a
 //! table.
 
+use std::time::Duration;
+
 use super::scrub::scrub;
 
 /// How often a line is looked at again.
@@ -103,6 +105,26 @@ pub fn without_secrets(text: &str, room: usize) -> String {
 #[must_use]
 pub fn is_shown(c: char) -> bool {
     piece(c) == Some(Piece::Char(c)) || c == ' '
+}
+
+/// How long something takes, as people say it: in the largest unit that says
+/// enough.
+///
+/// ```
+/// use decnet_lifecycle::lifecycle::text::spoken;
+/// use std::time::Duration;
+///
+/// let said = [9, 119, 1_913, 7_500, 300_000].map(|seconds| spoken(Duration::from_secs(seconds)));
+/// assert_eq!(said, ["9 s", "119 s", "31 min", "2 h", "3 days"]);
+/// ```
+#[must_use]
+pub fn spoken(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// JSON as one line that is safe to print and says the same: what

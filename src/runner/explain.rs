@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fleet::DeckyRuntime;
+use crate::lifecycle::text::spoken;
 use crate::lifecycle::{Record, Status, Timestamp};
 use crate::master::Stage;
 
@@ -65,18 +66,22 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = &self.record;
         if let Some(at) = record.completed_at() {
-            let took = at.since(record.created_at).as_secs_f64();
-            write!(f, "{} {took:.1} s after it was accepted", record.status())?;
+            let took = at.since(record.created_at);
+            let took = match took.as_secs() {
+                0..60 => format!("{:.1} s", took.as_secs_f64()),
+                _ => spoken(took),
+            };
+            write!(f, "{} {took} after it was accepted", record.status())?;
             return match record.failure() {
                 Some(failure) => write!(f, ": {failure}"),
                 None => Ok(()),
             };
         }
         let since = record.running_since().unwrap_or(record.created_at);
-        write!(f, "{} for {} s: {}", record.status(), self.now.since(since).as_secs(), self.waits_for())?;
+        write!(f, "{} for {}: {}", record.status(), spoken(self.now.since(since)), self.waits_for())?;
         if let (Some(host), Some(known)) = (&record.host, &self.host) {
             match known.silent_for {
-                Some(silent) => write!(f, "; host {host} last heard {} s ago", silent.as_secs())?,
+                Some(silent) => write!(f, "; host {host} last heard {} ago", spoken(silent))?,
                 None => write!(f, "; host {host} not heard since this master started")?,
             }
             if let Some(runtime) = &known.runtime {
@@ -91,7 +96,7 @@ impl fmt::Display for Explanation {
         }
         match record.deadline() {
             Some(deadline) if deadline > self.now => {
-                write!(f, "; it fails by itself in {} s", deadline.since(self.now).as_secs())
+                write!(f, "; it fails by itself in {}", spoken(deadline.since(self.now)))
             }
             Some(_) => f.write_str("; its deadline has passed, the next sweep fails it"),
             None => Ok(()),

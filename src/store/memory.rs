@@ -1,13 +1,13 @@
 //! Rows and placements in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::decide::{Batch, KeyEntry, Needs, Outcome, Seen, decide};
 use crate::lifecycle::{DeckyName, LifecycleId, Record, RequestKey, Revision, Timestamp};
-use crate::placement::{Placement, Placements};
+use crate::placement::{Placed, Placement, Placements};
 
 use super::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
@@ -34,6 +34,7 @@ struct Tables {
     feed: BTreeMap<Revision, Entry>,
     keys: BTreeMap<RequestKey, KeyEntry>,
     placements: Placements,
+    set_aside: BTreeMap<LifecycleId, Arc<Placed>>,
     head: Revision,
 }
 
@@ -143,6 +144,7 @@ impl Store for MemoryStore {
             }
         }
         tables.keys.extend(done.keys);
+        tables.set_aside.extend(done.set_aside);
         tables.head = done.head;
         Ok(done.outcomes.pop().unwrap_or_default())
     }
@@ -185,6 +187,15 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        let tables = self.tables();
+        let found = rows.iter().filter_map(|id| Some((*id, Arc::clone(tables.set_aside.get(id)?))));
+        Ok(found.collect())
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let mut tables = self.tables();
         let placed: BTreeSet<LifecycleId> = tables.placements.iter().flat_map(Placement::rows).collect();
@@ -198,6 +209,7 @@ impl Store for MemoryStore {
             .collect();
         for row in &old {
             tables.rows.remove(&row.id);
+            tables.set_aside.remove(&row.id);
             let Some(key) = &row.key else { continue };
             let rows = &tables.rows;
             let gone =

@@ -1,12 +1,14 @@
 //! Where rows live: the trait, what it speaks in, and the stores.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::decide::{Batch, Outcome};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 
 mod error;
 mod feed;
@@ -26,7 +28,7 @@ pub use memory::MemoryStore;
 pub use postgres::{PostgresError, PostgresSettings, PostgresStore};
 pub use query::{Cursor, OpenOnly, Page, ParseCursorError, PlacementQuery, Pruned, Query, Retention};
 #[cfg(feature = "redb")]
-pub use redb::{OpenError, RedbReader, RedbStore};
+pub use redb::{Backup, BackupError, OpenError, RedbReader, RedbStore};
 
 /// Keeps rows and placements: six methods, batch first.
 ///
@@ -195,6 +197,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if they can't be read.
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError>;
+
+    /// What ended rows took out of their deckies' placements, by row: what a row
+    /// that failed was to bring up, and what was up before a mutate that
+    /// succeeded; as [`Decision::set_aside`](crate::decide::Decision::set_aside)
+    /// had it. Rows that took nothing are left out, and so are all of a store
+    /// that keeps none of it: by default, this one. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        let _ = rows;
+        Ok(BTreeMap::new())
+    }
 
     /// Whether it can be written, as far as it knows without trying; for
     /// health checks, and for a program that is not to go on without it. Must

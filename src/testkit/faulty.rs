@@ -1,6 +1,6 @@
 //! A store around another one, that fails as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::decide::{Batch, Outcome};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 use crate::store::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
 /// What happens to one commit of a [`FaultyStore`].
@@ -171,6 +171,13 @@ impl Store for FaultyStore {
 
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
         self.reading(self.inner.placements(query)).await
+    }
+
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        self.reading(self.inner.set_aside(rows)).await
     }
 
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {

@@ -193,7 +193,7 @@ fn explain_says_what_a_row_waits_for() {
     let mut run = Box::pin(accepted.run());
     assert!(block_on(poll_once(&mut run)).is_none());
     assert!(
-        why().contains("running for 0 s: the engine is at work; it fails by itself in 1800 s"),
+        why().contains("running for 0 s: the engine is at work; it fails by itself in 30 min"),
         "{}",
         why()
     );

@@ -9,6 +9,7 @@ mod placed;
 mod reported;
 mod reviewed;
 mod runtimes;
+mod set_aside;
 mod swarm;
 mod sweeping;
 mod turns;

@@ -147,6 +147,9 @@ fn shown(store: &dyn Store) -> String {
     for query in [PlacementQuery::All, PlacementQuery::At(home)] {
         all += &format!("{:?}\n", block_on(store.placements(&query)).unwrap());
     }
+    let rows = block_on(store.query(&Query::new().limit(Query::MAX_LIMIT))).unwrap().records;
+    let ids: Vec<LifecycleId> = rows.iter().map(|row| row.id).collect();
+    all += &format!("{:?}\n", block_on(store.set_aside(&ids)).unwrap());
     all + &format!("{:?}", block_on(store.changes(Revision::new(3), 50)).unwrap())
 }
 

@@ -50,7 +50,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = self.run(&["teardown", "--wait", "--supersede"]);
+        let _ = self.run(&["teardown", "--yes", "--wait", "--supersede"]);
     }
 }
 
@@ -91,7 +91,15 @@ fn a_fleet_is_deployed_listed_and_taken_down() {
     let store = doctor.lines().find(|line| line.contains("\"store\"")).unwrap();
     assert!(store.contains("good") && store.contains("placements can be read"), "{store}");
     assert!(!home.dir.path().join("lifecycle.redb").exists());
-    home.json(0, &["teardown"]);
+    // What was before a mutate is kept with its row.
+    let services = |place: usize| home.json(0, &["ps"])[place]["services"].clone();
+    let before = services(0);
+    home.json(0, &["mutate", "decky-01", "--add", "redis"]);
+    assert_ne!(services(0), before);
+    home.json(0, &["undo", "decky-01"]);
+    assert_eq!(services(0), before);
+    assert!(home.refused(&["backup", "copy"]).contains("`pg_dump` and `pg_restore` look after that"));
+    home.json(0, &["teardown", "--yes"]);
     assert_eq!(home.json(0, &["ps"]).iter().filter(|row| row["decky"].is_string()).count(), 0);
     assert!(home.run(&["prune", "--older-than", "0s"]).status.success());
     // What rows are in no directory, other directories see.
@@ -123,7 +131,7 @@ fn a_second_master_is_refused_while_the_first_serves() {
     assert!(!other.json(0, &["ls"]).is_empty());
     drop(serving);
     // A master that was killed leaves no lock: the server sees its sockets close.
-    home.json(0, &["teardown", "--wait", "--supersede"]);
+    home.json(0, &["teardown", "--yes", "--wait", "--supersede"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use decnet_lifecycle::engine::process::ProcessEngine;
 use decnet_lifecycle::{
     FleetConfig, Runner, RunnerBuilder,
     engine::{Engine, Progress},
+    lifecycle::EngineName,
     placement::{Home as Machine, Placement},
     store::{PlacementQuery, Store},
     strategy::{Ending, Strategies},
@@ -123,6 +124,20 @@ impl Chosen {
             None if !was_compose() => Self::Process(home.process_engine()),
             _ => Self::Compose(compose_engine(home, &Compose::default())?.0),
         })
+    }
+
+    /// The same; where nothing is placed, the engine of this name.
+    pub async fn for_placed_or(
+        home: &Home,
+        store: &dyn Store,
+        engine: Option<&EngineName>,
+    ) -> Result<Self, Complaint> {
+        match engine.map(EngineName::as_str) {
+            Some("process") if Self::placed_by(home, store).await?.is_none() => {
+                Ok(Self::Process(home.process_engine()))
+            }
+            _ => Self::for_placed(home, store).await,
+        }
     }
 
     /// Where containers' compose file lies.

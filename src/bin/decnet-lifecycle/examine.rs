@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use decnet_lifecycle::engine::compose::Health;
 use decnet_lifecycle::lifecycle::text::one_line;
 use decnet_lifecycle::{
-    Timestamp,
+    LifecycleId, Timestamp,
     lifecycle::Revision,
     store::{Feed, PlacementQuery, Query},
 };
@@ -37,14 +37,7 @@ pub async fn doctor(
             Health::Warning => "warning",
             Health::Bad => "bad",
         };
-        out.say(
-            || json!({"event": "finding", "what": found.what, "health": word, "text": found.text}),
-            || {
-                // Its own lines, set in below it.
-                let lines: Vec<String> = found.text.split('\n').map(|line| one_line(line, TEXT)).collect();
-                format!("{word:<8} {:<10} {}", found.what, lines.join("\n                    "))
-            },
-        );
+        tell(out, found.what, word, &found.text);
     }
     let store = store_is_sound(home, out).await;
     let is_bad = !store || findings.iter().any(|found| found.health == Health::Bad);
@@ -57,11 +50,18 @@ async fn store_is_sound(home: &Home, out: &Output) -> bool {
         Ok(text) => ("good", text),
         Err(Complaint(what)) => ("bad", what),
     };
-    out.say(
-        || json!({"event": "finding", "what": "store", "health": word, "text": text}),
-        || format!("{word:<8} {:<10} {text}", "store"),
-    );
+    tell(out, "store", word, &text);
     word == "good"
+}
+
+/// One finding; lines of its own are set in below it.
+fn tell(out: &Output, what: &str, word: &str, text: &str) {
+    if out.is_json() {
+        return out
+            .say(|| json!({"event": "finding", "what": what, "health": word, "text": text}), String::new);
+    }
+    let lines: Vec<String> = text.split('\n').map(|line| one_line(line, TEXT)).collect();
+    line(&format!("{}{what:<10} {}", out.status(word), lines.join("\n                    ")));
 }
 
 async fn read_all(home: &Home) -> Result<String, Complaint> {
@@ -78,6 +78,8 @@ async fn read_all(home: &Home) -> Result<String, Complaint> {
         loop {
             let page = store.query(&query.clone().limit(Query::MAX_LIMIT).after(after)).await?;
             count += page.records.len();
+            let ids: Vec<LifecycleId> = page.records.iter().map(|row| row.id).collect();
+            store.set_aside(&ids).await?;
             damaged.extend(page.damaged);
             after = page.next;
             if after.is_none() {

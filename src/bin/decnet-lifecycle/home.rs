@@ -47,6 +47,14 @@ impl Home {
         Ok(Self { dir, database, worker: None })
     }
 
+    /// As people are told of it.
+    pub fn shown(&self) -> String {
+        match &self.database {
+            Some(settings) => settings.hosts(),
+            None => self.dir.display().to_string(),
+        }
+    }
+
     fn store_path(&self) -> PathBuf {
         self.dir.join("lifecycle.redb")
     }
@@ -196,6 +204,37 @@ impl Home {
             Ok(store) => Ok(Some(Arc::new(store))),
             Err(OpenError::Missing { .. }) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The store's file, to be read beside whoever writes it.
+    pub fn file_reader(&self) -> Result<RedbReader, Complaint> {
+        self.rows_are_in_a_file()?;
+        Ok(RedbReader::open(self.store_path())?)
+    }
+
+    /// Where a store is put back: nowhere where there is one.
+    pub fn restore_path(&self) -> Result<PathBuf, Complaint> {
+        self.rows_are_in_a_file()?;
+        self.make_root()?;
+        for there in [self.store_path(), self.fleet_state_path()] {
+            if there.exists() {
+                return Err(Complaint(format!(
+                    "{} is there already, and nothing is overwritten; name a directory without a store with --data",
+                    there.display()
+                )));
+            }
+        }
+        Ok(self.store_path())
+    }
+
+    fn rows_are_in_a_file(&self) -> Result<(), Complaint> {
+        match &self.database {
+            None => Ok(()),
+            Some(settings) => Err(Complaint(format!(
+                "the rows are in the database at {}; `pg_dump` and `pg_restore` look after that",
+                settings.hosts()
+            ))),
         }
     }
 

@@ -10,11 +10,13 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
 mod args;
+mod backup;
 mod buses;
 mod client;
+mod complete;
 mod engines;
 mod examine;
 mod files;
@@ -23,7 +25,9 @@ mod home;
 mod host_network;
 mod hosts;
 mod legacy;
+mod live;
 mod logger;
+mod ls;
 mod mirror;
 mod net;
 mod operate;
@@ -31,14 +35,16 @@ mod output;
 mod pki;
 mod placed;
 mod private;
-mod progress;
 mod row_name;
 mod running;
 mod serve;
 mod show;
+mod starter;
 mod store_watch;
+mod table;
 mod token;
 mod upkeep;
+mod watch;
 mod worker;
 
 use args::{Args, Command};
@@ -91,6 +97,7 @@ fn main() -> ExitCode {
     if let Some(end) = decnet_lifecycle::engine::process::decoy_main() {
         return end;
     }
+    complete::answer();
     let args = Args::parse();
     let is_server = matches!(args.command, Command::Serve(_) | Command::Worker(_));
     logger::install(args.verbose, args.log, is_server);
@@ -98,6 +105,8 @@ fn main() -> ExitCode {
         args.command,
         Command::Deploy(_)
             | Command::Mutate(_)
+            | Command::Undo(_)
+            | Command::Retry(_)
             | Command::Teardown(_)
             | Command::Serve(_)
             | Command::Worker(_)
@@ -129,24 +138,31 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<Done, Complaint> {
-    let out = output::Output::new(args.json);
+    let out = output::Output::new(args.json, args.color);
     let home = home::Home::new(args.data, args.store)?;
     match args.command {
+        Command::Init(init) => starter::init(&out, &init),
+        Command::Check { fleet, engine, compose } => starter::check(&home, &out, &fleet, engine, &compose),
+        Command::Schema { of } => Ok(starter::schema(of)),
         Command::Deploy(deploy) if deploy.dry_run => placed::plan(&home, &out, deploy).await,
         Command::Deploy(deploy) => operate::deploy(&home, &out, deploy).await,
         Command::Plan(deploy) => placed::plan(&home, &out, deploy).await,
         Command::Ps { deckies } => placed::ps(&home, &out, &deckies).await,
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
-        Command::Ls(ls) => show::ls(&home, &out, ls).await,
+        Command::Ls(ls) => ls::ls(&home, &out, ls).await,
         Command::Show { row } => show::show(&home, &out, &row).await,
         Command::Wait { rows, timeout } => show::wait(&home, &out, &rows, timeout).await,
-        Command::Watch { from } => show::watch(&home, &out, from).await,
+        Command::Watch(watch) => watch::watch(&home, &out, watch).await,
         Command::Export { state: true } => placed::export_state(&home).await,
-        Command::Export { state: false } => show::export(&home).await,
-        Command::Cancel { row, wait } => upkeep::cancel(&home, &out, &row, wait).await,
+        Command::Export { state: false } => ls::export(&home).await,
+        Command::Undo(undo) => operate::undo(&home, &out, undo).await,
+        Command::Retry(retry) => operate::retry(&home, &out, retry).await,
+        Command::Cancel { rows, wait } => upkeep::cancel(&home, &out, &rows, wait).await,
         Command::Sweep { wait } => upkeep::sweep(&home, &out, wait).await,
         Command::Prune { older_than, wait } => upkeep::prune(&home, &out, older_than, wait).await,
+        Command::Backup { file } => backup::backup(&home, &out, &file),
+        Command::Restore { file } => backup::restore(&home, &out, &file),
         Command::Doctor { fleet, compose } => examine::doctor(&home, &out, fleet, &compose).await,
         Command::ComposeFile { fleet, compose } => examine::compose_file(&home, &fleet, &compose),
         Command::Serve(args) => serve::serve(&home, &out, args).await,
@@ -154,12 +170,7 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Pki(command) => pki::pki(&home, &out, command),
         Command::Hosts(command) => hosts::hosts(&home, &out, command).await,
         Command::Mirror(args) => mirror::mirror(&home, &out, args).await,
-        Command::Bus(args::Bus::Tap { pattern, socket }) => show::tap(&out, &pattern, socket).await,
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "decnet-lifecycle", &mut script);
-            output::line(String::from_utf8_lossy(&script).trim_end());
-            Ok(Done::Well)
-        }
+        Command::Bus(args::Bus::Tap { pattern, socket }) => watch::tap(&out, &pattern, socket).await,
+        Command::Completions { shell } => complete::script(shell),
     }
 }

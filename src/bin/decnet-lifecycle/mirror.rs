@@ -14,7 +14,7 @@ use crate::{Complaint, Done};
 pub async fn mirror(home: &Home, out: &Output, args: Mirror) -> Result<Done, Complaint> {
     let settings = crate::buses::nats(&args.url)?;
     let store = home.reader().await?;
-    let (stream, is_once, out) = (args.stream, args.once, Output::new(out.is_json()));
+    let (stream, is_once, out) = (args.stream, args.once, *out);
     let mut mirror = NatsMirror::new(store, settings, &stream)?;
     if let Some(revision) = args.from {
         mirror = mirror.start_after(Revision::new(revision));

@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use decnet_lifecycle::http::wire;
 use decnet_lifecycle::lifecycle::text::{self, one_line};
-use decnet_lifecycle::{DeckyName, Failure, Record, ServiceName, store::Entry};
+use decnet_lifecycle::{DeckyName, Record, ServiceName, Timestamp, store::Entry};
 use serde_json::{Value, json};
 
-/// The most characters of a note, of a table's last column, and of any line.
+use crate::table::{self, Width};
+
+/// The most characters of a note, and of any line.
 const NOTE: usize = 1_000;
-const DETAIL: usize = 4_000;
 const LINE: usize = 64 << 10;
 
 /// A service of a decky that runs, and where.
 pub struct Place {
     pub decky: DeckyName,
-    service: String,
-    at: String,
+    pub service: String,
+    pub at: String,
     is_up: bool,
 }
 
@@ -41,15 +42,29 @@ impl Place {
     }
 }
 
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
     colour: bool,
 }
 
 impl Output {
-    pub fn new(json: bool) -> Self {
-        let colour = !json && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, colour }
+    pub fn new(json: bool, colour: Colour) -> Self {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+        let colour = match colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => io::stdout().is_terminal() && !plain,
+        };
+        Self { json, colour: colour && !json }
     }
 
     pub const fn is_json(&self) -> bool {
@@ -63,20 +78,32 @@ impl Output {
 
     /// One committed change.
     pub fn change(&self, entry: &Entry) {
-        let error = entry.failure.as_ref().map(Failure::to_string);
+        match self.json {
+            true => line(&text::json(&entry.to_told())),
+            false => line(&self.change_text(entry)),
+        }
+    }
+
+    /// The same, with when it was.
+    pub fn change_at(&self, entry: &Entry) {
+        match self.json {
+            true => line(&text::json(&entry.to_told())),
+            false => line(&format!("{}  {}", to_the_second(entry.at), self.change_text(entry))),
+        }
+    }
+
+    fn change_text(&self, entry: &Entry) -> String {
+        let error =
+            entry.failure.as_ref().map(|failure| format!("  {}", one_line(&failure.to_string(), LINE)));
         let note = if entry.status.is_open() && entry.cancel_requested { "  asked to stop" } else { "" };
-        self.say(
-            || entry.to_told(),
-            || {
-                let error = error.as_deref().map(|error| format!("  {error}")).unwrap_or_default();
-                format!(
-                    "{:<20} {:<8} {}{error}{note}",
-                    entry.decky,
-                    entry.operation,
-                    self.status(entry.status.as_str())
-                )
-            },
+        let status = self.status(entry.status.as_str());
+        let said = format!(
+            "{:<20} {:<8} {status}{}{note}",
+            entry.decky,
+            entry.operation,
+            error.as_deref().unwrap_or_default()
         );
+        said.trim_end().to_owned()
     }
 
     /// A few words on how a decky is coming along.
@@ -87,9 +114,8 @@ impl Output {
         );
     }
 
-    /// A table of rows, with where each decky's decoys listen beside its
-    /// newest row.
-    pub fn table(&self, records: &[Record], decoys: &[Place]) {
+    /// Rows, with where each decky's decoys listen beside its newest row.
+    pub fn table(&self, records: &[Record], decoys: &[Place], width: Width) {
         if self.json {
             for record in records {
                 let mut value = wire::row(record);
@@ -102,43 +128,33 @@ impl Output {
             }
             return;
         }
-        if records.is_empty() {
-            return line("no rows");
-        }
-        let name = records.iter().map(|row| row.decky.as_str().len()).max().unwrap_or(0).max(5);
-        line(&format!(
-            "{:<36}  {:<name$}  {:<8}  {:<9}  {:<20}  DETAIL",
-            "ID", "DECKY", "OP", "STATUS", "ACCEPTED"
-        ));
-        let mut seen = Vec::new();
-        for record in records {
-            let mut detail = record.failure().map(Failure::to_string).unwrap_or_default();
-            if detail.is_empty() && !seen.contains(&&record.decky) {
-                let of_decky = decoys.iter().filter(|decoy| decoy.decky == record.decky);
-                detail = of_decky.map(|d| format!("{}={}", d.service, d.at)).collect::<Vec<_>>().join(" ");
-                detail = one_line(&detail, DETAIL);
-            }
-            seen.push(&record.decky);
-            let accepted: String = record.created_at.to_string().chars().take(19).collect();
-            line(&format!(
-                "{}  {:<name$}  {:<8}  {}  {accepted}Z  {detail}",
-                record.id,
-                record.decky,
-                record.operation,
-                self.status(record.status().as_str())
-            ));
+        table::rows(records, decoys, width, |status| self.status(status)).iter().for_each(|row| line(row));
+    }
+
+    /// A word of a status, as wide as the longest of them.
+    pub fn status(&self, status: &str) -> String {
+        self.coloured(status, &format!("{status:<9}"))
+    }
+
+    /// A text in the colour of a state.
+    pub fn coloured(&self, state: &str, text: &str) -> String {
+        match state {
+            "succeeded" | "up" | "good" => self.paint(text, "32"),
+            "failed" | "down" | "bad" => self.paint(text, "31"),
+            "running" | "unsure" | "warning" => self.paint(text, "33"),
+            _ => text.to_owned(),
         }
     }
 
-    fn status(&self, status: &str) -> String {
-        let padded = format!("{status:<9}");
-        match status {
-            "succeeded" if self.colour => format!("\u{1b}[32m{padded}\u{1b}[0m"),
-            "failed" if self.colour => format!("\u{1b}[31m{padded}\u{1b}[0m"),
-            "running" if self.colour => format!("\u{1b}[33m{padded}\u{1b}[0m"),
-            _ => padded,
-        }
+    fn paint(&self, text: &str, colour: &str) -> String {
+        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// A time as `2026-11-24T09:13:59Z`.
+pub fn to_the_second(at: Timestamp) -> String {
+    let text: String = at.to_string().chars().take(19).collect();
+    format!("{text}Z")
 }
 
 /// How long ago, for people: `4s`, `12m`, `3h`, `9d`.

@@ -89,14 +89,14 @@ pub async fn ps(home: &Home, out: &Output, deckies: &[DeckyName]) -> Result<Done
     if out.is_json() {
         wanted.iter().for_each(|decky| line(&decky.to_string()));
     } else {
-        table(&wanted);
+        table(out, &wanted);
     }
     let is_missing =
         |decky: &&&Value| matches!(decky.get("health").and_then(Value::as_str), Some("down" | "unsure"));
     Ok(if wanted.iter().any(|decky| is_missing(&decky)) { Done::RowsFailed } else { Done::Well })
 }
 
-fn table(deckies: &[&Value]) {
+fn table(out: &Output, deckies: &[&Value]) {
     if deckies.is_empty() {
         return line("nothing is placed, and nothing was found that runs");
     }
@@ -130,13 +130,16 @@ fn table(deckies: &[&Value]) {
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(head.len())
         })
         .collect();
-    let print = |cells: &[&str]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    let padded = |cells: &[&str]| -> Vec<String> {
+        cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect()
     };
-    print(&heads);
-    for row in &rows {
-        print(&row.iter().map(String::as_str).collect::<Vec<_>>());
+    line(padded(&heads).join("  ").trim_end());
+    for (decky, row) in deckies.iter().zip(&rows) {
+        let mut cells = padded(&row.iter().map(String::as_str).collect::<Vec<_>>());
+        if let Some(up) = cells.get_mut(3) {
+            *up = out.coloured(&text(decky, "health"), up);
+        }
+        line(cells.join("  ").trim_end());
     }
 }
 

@@ -20,7 +20,6 @@ use crate::store_watch::until_gone;
 use crate::token;
 use crate::{Complaint, Done};
 
-
 pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done, Complaint> {
     if !args.listen.ip().is_loopback() && !args.expose {
         return Err(Complaint(format!(

@@ -1,64 +1,31 @@
-//! Commands that only look: ls, show, watch, export.
+//! One row, and rows until they end: show, wait.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use decnet_lifecycle::http::wire::{detailed, row};
-use decnet_lifecycle::lifecycle::text::{json, one_line};
+use decnet_lifecycle::http::wire::detailed;
+use decnet_lifecycle::lifecycle::text::one_line;
 use decnet_lifecycle::store::head;
 use decnet_lifecycle::{
-    Record, Status,
-    bus::unix as unix_bus,
+    Status,
     clock::{Clock as _, SystemClock},
-    lifecycle::Revision,
-    runner::{Explanation, Seen, Watch, history},
-    store::{Query, Store},
+    runner::{Explanation, Watch, history},
+    store::Query,
 };
 use futures_lite::FutureExt as _;
 use serde_json::Value;
 
-use crate::args::Ls;
 use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
-use crate::output::{Output, line};
+use crate::ls::pages;
+use crate::output::Output;
 use crate::row_name::RowName;
+use crate::table::Width;
 use crate::{Complaint, Done};
 
-/// The most characters of a topic, and of what a row says.
-const TOPIC: usize = 300;
+/// The most characters of what a row says.
 const WORDS: usize = 8_000;
-
-pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
-    let store = home.reader().await?;
-    let mut query = Query::new();
-    query.decky = args.decky;
-    query.host = args.host;
-    query.status = args.status;
-    if args.open {
-        query = query.open();
-    }
-    let records = pages(&*store, query, args.limit).await?;
-    out.table(&records, &Chosen::all_places(home).await?);
-    Ok(Done::Well)
-}
-
-/// The first rows of a query, over as many pages as it takes.
-async fn pages(store: &dyn Store, query: Query, limit: usize) -> Result<Vec<Record>, Complaint> {
-    let mut records = Vec::new();
-    let mut after = None;
-    while records.len() < limit {
-        let page = query.clone().after(after).limit(limit - records.len());
-        let page = store.query(&page).await?;
-        records.extend(page.records);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    Ok(records)
-}
 
 pub async fn show(home: &Home, out: &Output, row: &RowName) -> Result<Done, Complaint> {
     let store = home.reader().await?;
@@ -112,7 +79,7 @@ pub async fn wait(
     };
     let in_time = ended.or(late).await?;
     let records = store.read(&ids).await?;
-    out.table(&records, &Chosen::all_places(home).await?);
+    out.table(&records, &Chosen::all_places(home).await?, Width::Terminal);
     Ok(match in_time {
         false => Done::Late,
         true if records.iter().any(|row| row.status() == Status::Failed) => Done::RowsFailed,
@@ -124,12 +91,11 @@ fn shown(row: &Value) -> String {
     // A master of another version may have said it.
     let word = |value: &Value| value.as_str().map(|word| one_line(word, WORDS));
     let field = |name| row.get(name).and_then(word).unwrap_or_default();
-    let host =
-        if field("host_uuid").is_empty() { "the master itself".to_owned() } else { field("host_uuid") };
+    let host = if field("host").is_empty() { "the master itself".to_owned() } else { field("host") };
     let mut text = format!(
         "{}\n  decky      {}\n  operation  {}\n  host       {host}\n  status     {}\n  why        {}\n  history",
         field("id"),
-        field("decky_name"),
+        field("decky"),
         field("operation"),
         field("status"),
         field("why"),
@@ -140,59 +106,4 @@ fn shown(row: &Value) -> String {
         text.push_str(&format!("\n    {}  {}{error}", field("at"), field("status")));
     }
     text
-}
-
-pub async fn watch(home: &Home, out: &Output, from: Option<u64>) -> Result<Done, Complaint> {
-    let store = home.reader().await?;
-    let after = match from {
-        Some(from) => Revision::new(from),
-        None => head(&*store).await?,
-    };
-    let mut watch = Watch::new(store, Arc::new(SystemClock::new()), after);
-    loop {
-        match watch.next().await? {
-            Seen::Changed(entry) => out.change(&entry),
-            Seen::Ahead { head } => out.say(
-                || serde_json::json!({"event": "reset", "head": head}),
-                || format!("(the store ends before that, at revision {head}; following from there)"),
-            ),
-            Seen::Compacted { oldest } => out.say(
-                || serde_json::json!({"event": "compacted", "oldest": oldest}),
-                || format!("(changes before revision {oldest} have been pruned)"),
-            ),
-        }
-    }
-}
-
-pub async fn export(home: &Home) -> Result<Done, Complaint> {
-    let store = home.reader().await?;
-    let (mut after, mut done) = (None, Done::Well);
-    loop {
-        let page = store.query(&Query::new().limit(Query::MAX_LIMIT).after(after)).await?;
-        for record in &page.records {
-            line(&json(&row(record)));
-        }
-        for id in &page.damaged {
-            crate::output::aside(&format!(
-                "error: row {id} is damaged and can't be read; `doctor` says more"
-            ));
-            done = Done::RowsFailed;
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(done);
-        }
-    }
-}
-
-pub async fn tap(out: &Output, pattern: &str, socket: Option<PathBuf>) -> Result<Done, Complaint> {
-    let socket = socket.unwrap_or_else(unix_bus::default_socket);
-    let mut tap = unix_bus::UnixTap::connect(socket, "decnet-lifecycle-tap", pattern).await?;
-    loop {
-        let heard = tap.next().await?;
-        out.say(
-            || serde_json::json!({"event": "heard", "id": heard.id, "topic": heard.topic, "type": heard.kind, "ts": heard.ts, "payload": heard.payload}),
-            || format!("{}  {}", one_line(&heard.topic, TOPIC), json(&heard.payload)),
-        );
-    }
 }

@@ -1,5 +1,6 @@
 //! Commands that look after rows: cancel, sweep, prune.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,29 +31,44 @@ async fn master(home: &Home, wait: bool) -> Result<Unrecovered, Complaint> {
     Ok(chosen.runner(store, Arc::new(NoProgress)).build()?)
 }
 
-pub async fn cancel(home: &Home, out: &Output, row: &RowName, wait: bool) -> Result<Done, Complaint> {
-    let id = row.find(&*home.reader().await?).await?;
+pub async fn cancel(home: &Home, out: &Output, rows: &[RowName], wait: bool) -> Result<Done, Complaint> {
+    let mut ids = BTreeSet::new();
+    let reader = home.reader().await?;
+    for row in rows {
+        ids.insert(row.find(&*reader).await?);
+    }
+    drop(reader);
     if let Some(master) = RunningMaster::find(home)? {
-        let answer = master.post(&format!("/lifecycle/{id}/cancel"), None, String::new()).await?;
-        let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
-        out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {word}"));
+        for id in ids {
+            let answer = master.post(&format!("/lifecycle/{id}/cancel"), None, String::new()).await?;
+            let word = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
+            out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {word}"));
+        }
         return Ok(Done::Well);
     }
     let runner = master(home, wait).await?;
-    let (word, text) = match runner.cancel(id).await? {
-        Cancelled::Ended => ("ended", "cancelled before it was started"),
-        Cancelled::AlreadyClosed => ("closed", "it had ended before; nothing was changed"),
-        Cancelled::Unknown => {
-            return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
-        }
-        // No master runs, or the store would not be ours: what it left
-        // running on this machine has ended with it.
-        _ => {
-            runner.recover().await?;
-            ("requested", "the intent is kept; `show` tells what became of the row")
-        }
-    };
-    out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {text}"));
+    let mut told = Vec::new();
+    for id in ids {
+        told.push((
+            id,
+            match runner.cancel(id).await? {
+                Cancelled::Ended => ("ended", "cancelled before it was started"),
+                Cancelled::AlreadyClosed => ("closed", "it had ended before; nothing was changed"),
+                Cancelled::Unknown => {
+                    return Err(Complaint(format!("there is no row {id}; `ls` shows the known ones")));
+                }
+                _ => ("requested", "the intent is kept; `show` tells what became of the row"),
+            },
+        ));
+    }
+    // No master runs, or the store would not be ours: what it left running on
+    // this machine has ended with it.
+    if told.iter().any(|(_, (word, _))| *word == "requested") {
+        runner.recover().await?;
+    }
+    for (id, (word, text)) in told {
+        out.say(|| json!({"event": "cancel", "id": id, "outcome": word}), || format!("{id}: {text}"));
+    }
     Ok(Done::Well)
 }
 

@@ -1,5 +1,6 @@
 //! Rows in a PostgreSQL database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use futures_lite::future::or;
 
 use crate::decide::{Batch, Outcome};
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 
 use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
@@ -226,6 +227,13 @@ impl Store for PostgresStore {
 
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
         self.reader.placements(query).await
+    }
+
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        self.reader.set_aside(rows).await
     }
 
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {

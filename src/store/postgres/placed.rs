@@ -14,6 +14,7 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use crate::decide::Decision;
 use crate::fleet::DeckyConfig;
 use crate::lifecycle::{DeckyName, EngineName, HostId, LifecycleId, Revision, ServiceName};
 use crate::placement::{Aim, Home, Network, Placed, Placement, Standing, Tried};
@@ -317,4 +318,49 @@ impl ManyPlacements {
             (&self.detail, Type::TEXT_ARRAY),
         ]
     }
+}
+
+/// Many deckies that the ends of rows took out of placements, column by column.
+#[derive(Default)]
+pub(super) struct ManySetAside {
+    id: Vec<Uuid>,
+    decky: Vec<String>,
+    detail: Vec<Hidden>,
+}
+
+impl ManySetAside {
+    pub(super) fn of(decision: &Decision) -> Result<Self, StoreError> {
+        let mut all = Self::default();
+        for (row, placed) in &decision.set_aside {
+            let json = serde_json::to_string(&placed_form(placed))
+                .map_err(|error| StoreError::not_committed("writing what is set aside", error))?;
+            all.id.push(uuid(*row));
+            all.decky.push(placed.config.name.to_string());
+            all.detail.push(Hidden(json));
+        }
+        Ok(all)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.id.is_empty()
+    }
+
+    pub(super) fn whole(&self) -> [Param<'_>; 3] {
+        [(&self.id, Type::UUID_ARRAY), (&self.decky, Type::TEXT_ARRAY), (&self.detail, Type::TEXT_ARRAY)]
+    }
+}
+
+/// Reads what a row took out of its decky's placement: its id, the decky, and
+/// the rest as JSON.
+pub(super) fn set_aside(row: &Row) -> Result<(LifecycleId, Placed), StoreError> {
+    let mut columns = Columns::of(row, 0);
+    let mut read = || {
+        let id = id_of(columns.next::<Uuid>("id")?);
+        let decky = columns.name("decky", DeckyName::parse)?;
+        let detail: &str = columns.next("detail")?;
+        let form = serde_json::from_str(detail).map_err(|_| Damaged::DETAIL)?;
+        Ok((id, placed_of(&decky, form).ok_or(Damaged::DETAIL)?))
+    };
+    let key = row.try_get::<_, Uuid>(0).map_or_else(|_| "?".to_owned(), |id| id.to_string());
+    read().map_err(|damaged: Damaged| corrupt("set_aside", &key, &damaged))
 }

@@ -1,6 +1,7 @@
 //! Reads, each one statement and so one snapshot, on a connection of their own:
 //! they never wait for the writer.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, Revision, Status, Timestamp};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 use crate::store::{Cursor, Feed, OpenOnly, Page, PlacementQuery, Query, StoreError};
 
 use super::connect::{Connector, Link, Param, within};
@@ -198,6 +199,18 @@ impl Reader {
             }
         };
         found.iter().map(|row| placed::placement(row).map_err(|(_, error)| error)).collect()
+    }
+
+    pub(super) async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        let schema = &self.connector.settings.schema;
+        let ids: Vec<Uuid> = rows.iter().map(|row| uuid(*row)).collect();
+        let statement = format!("select id, decky, detail::text from {schema}.set_aside where id = any($1)");
+        let found = self.ask(&statement, &[(&ids, Type::UUID_ARRAY)]).await?;
+        let one = |row| placed::set_aside(row).map(|(id, placed)| (id, Arc::new(placed)));
+        found.iter().map(one).collect()
     }
 }
 

@@ -94,11 +94,17 @@ create table SCHEMA.placements (
     homes text[] not null, addresses text[] not null, rows uuid[] not null,
     detail json not null
 );
+create table SCHEMA.set_aside (
+    id uuid primary key references SCHEMA.lifecycles (id) on delete cascade,
+    decky text collate "C" not null check (octet_length(decky) <= 64),
+    detail json not null
+);
 create index placements_homes on SCHEMA.placements using gin (homes);
 create index placements_addresses on SCHEMA.placements using gin (addresses);
 comment on column SCHEMA.lifecycles.since is 'microseconds since 1970, as all times';
 comment on column SCHEMA.lifecycles.epoch is 'an unsigned number of 64 bits as the signed one of the same bits';
 comment on column SCHEMA.placements.homes is 'where it is, may be, or is to be: master/NAME or host/ID';
+comment on table SCHEMA.set_aside is 'what the ends of rows took out of placements';
 comment on column SCHEMA.placements.detail is 'not jsonb, which takes no U+0000 within a string';
 insert into SCHEMA.meta (schema, head, oldest) values (VERSION, 0, 1);
 "#;

@@ -11,7 +11,7 @@ use crate::lifecycle::{LifecycleId, Record};
 
 use super::connect::{Param, within};
 use super::error::{Cause, Trouble, is_void};
-use super::placed::ManyPlacements;
+use super::placed::{ManyPlacements, ManySetAside};
 use super::rows::{self, ManyRows};
 use super::settings::PostgresSettings;
 
@@ -48,21 +48,23 @@ pub(super) async fn write(
             None => gone.push(decky.to_string()),
         }
     }
-    let Statements { insert, update, feed, key, place, forget, head } = Statements::of(settings);
+    let aside = ManySetAside::of(decision).map_err(|error| Unwritten::Void(error.into()))?;
+    let Statements { insert, update, feed, key, place, forget, keep, head } = Statements::of(settings);
     let keys = ManyKeys::of(decision);
     let newest = rows::signed(decision.head);
     let work = async {
         // Sent in this order, and the commit last.
-        let ((updated, inserted, fed, kept), (placed, forgotten, counted), committed) = join3(
+        let ((updated, inserted, fed, kept), (placed, forgotten, put, counted), committed) = join3(
             join4(
                 executed(client, &update, changed.changed(), changed.is_empty()),
                 executed(client, &insert, new.whole(), new.is_empty()),
                 executed(client, &feed, entries.entries(), entries.is_empty()),
                 executed(client, &key, keys.whole(), keys.key.is_empty()),
             ),
-            join3(
+            join4(
                 executed(client, &place, placements.whole(), placements.is_empty()),
                 executed(client, &forget, [(&gone, Type::TEXT_ARRAY)], gone.is_empty()),
+                executed(client, &keep, aside.whole(), aside.is_empty()),
                 executed(client, &head, [(&newest, Type::INT8)], false),
             ),
             client.batch_execute("commit"),
@@ -71,7 +73,7 @@ pub(super) async fn write(
         // The server answers the COMMIT of a transaction that failed with
         // ROLLBACK, and the client takes that for success: so each statement
         // before it is looked at first.
-        for one in [updated, inserted, fed, kept, placed, forgotten, counted] {
+        for one in [updated, inserted, fed, kept, placed, forgotten, put, counted] {
             if let Err(error) = one {
                 return Err(match is_void(&error) {
                     true => Unwritten::Void(error.into()),
@@ -132,6 +134,7 @@ struct Statements {
     key: String,
     place: String,
     forget: String,
+    keep: String,
     head: String,
 }
 
@@ -175,6 +178,11 @@ impl Statements {
                 unnest(9)
             ),
             forget: format!("delete from {schema}.placements where decky = any($1)"),
+            keep: format!(
+                "insert into {schema}.set_aside (id, decky, detail) \
+                 select u.id, u.decky, u.detail::json from {} as u (id, decky, detail)",
+                unnest(3)
+            ),
             head: notify,
         }
     }

@@ -10,10 +10,10 @@ use crate::placement::{Aim, Placement};
 use crate::store::StoreError;
 
 use super::events::seal_event;
-use super::forms::{seal_placement, seal_row, unseal_placement, unseal_row};
+use super::forms::{seal_placement, seal_row, seal_set_aside, unseal_placement, unseal_row};
 use super::tables::{
     BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_HEAD, META_PLACINGS, OPEN, PLACEMENTS, ROWS,
-    head, seal, unreadable, unseal,
+    SET_ASIDE, head, seal, unreadable, unseal,
 };
 
 /// What a store that failed must be able to take before it is trusted again.
@@ -139,6 +139,7 @@ pub(super) fn apply_in(
         }
         write_rows(txn, &decision, &mut rows, &mut open)?;
         write_placements(txn, &decision, &mut placements)?;
+        write_set_aside(txn, &decision)?;
         for decky in unreadable_gone {
             placements.remove(decky.as_str()).map_err(not_written)?;
             let mut by_home = txn.open_table(BY_HOME).map_err(not_begun)?;
@@ -323,6 +324,17 @@ fn write_placements(
             }
             None => drop(placements.remove(name).map_err(not_written)?),
         }
+    }
+    Ok(())
+}
+
+fn write_set_aside(txn: &WriteTransaction, decision: &Decision) -> Result<(), StoreError> {
+    if decision.set_aside.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(SET_ASIDE).map_err(not_begun)?;
+    for (row, placed) in &decision.set_aside {
+        table.insert(row.as_u128(), seal_set_aside(*row, placed)?.as_slice()).map_err(not_written)?;
     }
     Ok(())
 }

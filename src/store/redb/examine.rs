@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use redb::{Database, Key, ReadableTable, ReadableTableMetadata, Table, Value, WriteTransaction};
 
 use crate::decide::KeyEntry;
+use crate::lifecycle::LifecycleId;
 use crate::store::StoreError;
 
 use super::core::{begin, homes, not_begun, not_written};
 use super::events::unseal_event;
-use super::forms::{unseal_placement, unseal_row};
+use super::forms::{unseal_placement, unseal_row, unseal_set_aside};
 use super::tables::{
-    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_OLDEST, OPEN, PLACEMENTS, ROWS, head, number,
-    unseal,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, Kind, META, META_OLDEST, OPEN, PLACEMENTS, ROWS, SET_ASIDE,
+    head, number, unseal,
 };
 
 /// Gives how many values are damaged, if nothing else is. They are written
@@ -22,7 +23,7 @@ use super::tables::{
 /// and the next repair after a crash finds them so.
 pub(super) fn examine(db: &Database) -> Result<usize, StoreError> {
     let txn = begin(db)?;
-    let damaged = rows(&txn)? + feed(&txn)? + placements(&txn)? + keys(&txn)?;
+    let damaged = rows(&txn)? + feed(&txn)? + placements(&txn)? + keys(&txn)? + set_aside(&txn)?;
     txn.commit().map_err(|error| StoreError::unknown("writing damaged values anew", error))?;
     Ok(damaged)
 }
@@ -172,6 +173,21 @@ fn keys(txn: &WriteTransaction) -> Result<usize, StoreError> {
     })?;
     for (key, bytes) in &damaged {
         table.insert(key.as_str(), bytes.as_slice()).map_err(not_written)?;
+    }
+    Ok(damaged.len())
+}
+
+fn set_aside(txn: &WriteTransaction) -> Result<usize, StoreError> {
+    let mut table = txn.open_table(SET_ASIDE).map_err(not_begun)?;
+    let mut damaged = Vec::new();
+    each(&table, "set-aside", |row, bytes| {
+        if unseal_set_aside(LifecycleId::from_u128(*row), bytes).is_err() {
+            damaged.push((*row, bytes.to_vec()));
+        }
+        Ok(())
+    })?;
+    for (row, bytes) in &damaged {
+        table.insert(row, bytes.as_slice()).map_err(not_written)?;
     }
     Ok(damaged.len())
 }

@@ -313,6 +313,24 @@ pub(super) fn unseal_placement(decky: &str, bytes: &[u8]) -> Result<Placement, S
     })
 }
 
+/// What an ended row took out of the placement of its decky, under the row.
+#[derive(Serialize, Deserialize)]
+struct SetAsideForm {
+    decky: String,
+    placed: PlacedForm,
+}
+
+pub(super) fn seal_set_aside(row: LifecycleId, placed: &Placed) -> Result<Vec<u8>, StoreError> {
+    let form = SetAsideForm { decky: placed.config.name.as_str().to_owned(), placed: placed_form(placed) };
+    seal(Kind::SetAside, &row.as_u128().to_be_bytes(), &form)
+}
+
+pub(super) fn unseal_set_aside(row: LifecycleId, bytes: &[u8]) -> Result<Placed, StoreError> {
+    let form: SetAsideForm = unseal(Kind::SetAside, &row.as_u128().to_be_bytes(), &row, bytes)?;
+    let placed = DeckyName::parse(&form.decky).ok().and_then(|decky| placed_of(&decky, form.placed));
+    placed.ok_or_else(|| StoreError::Corrupt { what: format!("table set-aside, key {row}: it is no decky") })
+}
+
 fn placement_of(decky: &str, form: PlacementForm) -> Option<Placement> {
     let decky = DeckyName::parse(decky).ok()?;
     let all: Option<Vec<Arc<Placed>>> =

@@ -17,7 +17,7 @@ use super::tables::{
 
 /// Rows of schema 1 that could not be read, as they were: nothing is thrown
 /// away.
-const DAMAGED: TableDefinition<'_, u128, &[u8]> =
+pub(super) const DAMAGED: TableDefinition<'_, u128, &[u8]> =
     TableDefinition::new("decnet-lifecycle/damaged-in-schema-1");
 
 /// Writes this version's schema from schema 1's. A row that can't be read is

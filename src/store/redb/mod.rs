@@ -1,5 +1,6 @@
 //! Rows in one redb file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,10 +14,11 @@ use redb::{Database, ReadOnlyDatabase};
 use crate::lifecycle::{LifecycleId, Record, Revision};
 
 use crate::decide::{Batch, Outcome};
-use crate::placement::Placement;
+use crate::placement::{Placed, Placement};
 
 use super::{Feed, Page, PlacementQuery, Pruned, Query, Retention, Store, StoreError};
 
+mod backup;
 mod core;
 mod events;
 mod examine;
@@ -31,6 +33,7 @@ mod schema1;
 mod tables;
 mod writer;
 
+pub use backup::{Backup, BackupError};
 #[cfg(feature = "testkit")]
 pub(crate) use forms::{form_of_row, row_of_form};
 pub use open::OpenError;
@@ -185,6 +188,41 @@ impl RedbStore {
         answer.recv().await.unwrap_or(Ok(()))
     }
 
+    /// Copies the store, as it is at one moment, into a new file, and looks
+    /// through that: it is whole before it has its name. Commits go on
+    /// meanwhile. A plain copy of a file that is being written is torn.
+    ///
+    /// Blocks for as long as it takes; call it where that holds up nobody.
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of the copy.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        self.read_with(|db| Ok(backup::backup(db, to.as_ref())))?
+    }
+
+    /// Puts a [backup](Self::backup) where there is no store yet, to be opened
+    /// from there. What is not whole, and not a store, is refused.
+    ///
+    /// ```
+    /// use decnet_lifecycle::store::{BackupError, RedbStore};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let (path, copy) = (dir.path().join("lifecycle.redb"), dir.path().join("copy.redb"));
+    /// let made = RedbStore::open(&path)?.backup(&copy)?;
+    /// assert_eq!(made.revision.get(), 0);
+    /// assert!(matches!(RedbStore::restore(&copy, &path), Err(BackupError::Exists { .. })));
+    /// std::fs::remove_file(&path)?;
+    /// assert_eq!(RedbStore::restore(&copy, &path)?, made);
+    /// RedbStore::open(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of what was put back.
+    pub fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        backup::restore(from.as_ref(), to.as_ref())
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| self.health.refusal("committing"))?;
@@ -261,6 +299,13 @@ impl Store for RedbStore {
         self.read_with(|db| read::placements(db, query))
     }
 
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        self.read_with(|db| read::set_aside(db, rows))
+    }
+
     async fn prune(&self, policy: &Retention) -> Result<Pruned, StoreError> {
         let policy = *policy;
         self.ask(|reply| Command::Prune { policy, reply }).await
@@ -291,6 +336,14 @@ impl RedbReader {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         open::open_reader(path.as_ref()).map(|db| Self { db })
     }
+
+    /// As [`RedbStore::backup`], beside whoever writes the file.
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left of the copy.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup, BackupError> {
+        backup::backup(&self.db, to.as_ref())
+    }
 }
 
 impl fmt::Debug for RedbReader {
@@ -319,6 +372,13 @@ impl Store for RedbReader {
 
     async fn placements(&self, query: &PlacementQuery) -> Result<Vec<Placement>, StoreError> {
         guarded(|| read::placements(&self.db, query))
+    }
+
+    async fn set_aside(
+        &self,
+        rows: &[LifecycleId],
+    ) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+        guarded(|| read::set_aside(&self.db, rows))
     }
 
     async fn prune(&self, _policy: &Retention) -> Result<Pruned, StoreError> {

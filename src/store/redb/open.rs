@@ -12,7 +12,7 @@ use redb::{
 
 use super::tables::{
     BY_DECKY, BY_HOME, DEADLINES, FEED, KEYS, META, META_HEAD, META_OLDEST, META_SCHEMA, OPEN, PLACEMENTS,
-    ROWS, SCHEMA,
+    ROWS, SCHEMA, SET_ASIDE,
 };
 use super::{examine, migrate, schema1};
 
@@ -78,7 +78,7 @@ pub enum OpenError {
     },
 }
 
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::SingleWriter);
     builder
@@ -241,10 +241,7 @@ pub(super) fn prepare(db: &Database) -> Result<(), OpenError> {
 /// only then: a crash midway leaves no file that never opens again.
 fn create(path: &Path) -> Result<(), OpenError> {
     let io = |doing| move |error| OpenError::Io { doing, path: path.to_owned(), error };
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = dir_of(path);
     let temp = tempfile::Builder::new().prefix(".new-store-").tempfile_in(dir).map_err(io("creating"))?;
     let failed = |error: redb::Error| OpenError::Io {
         doing: "creating",
@@ -263,6 +260,14 @@ fn create(path: &Path) -> Result<(), OpenError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("syncing the directory of"))
 }
 
+/// The directory that a file is in.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
 /// Writes the schema and makes every table.
 pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
     let txn = db.begin_write()?;
@@ -275,6 +280,7 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
         txn.open_table(KEYS)?;
         txn.open_table(PLACEMENTS)?;
         txn.open_table(BY_HOME)?;
+        txn.open_table(SET_ASIDE)?;
         let mut meta = txn.open_table(META)?;
         meta.insert(META_SCHEMA, SCHEMA)?;
         meta.insert(META_HEAD, 0)?;
@@ -285,7 +291,7 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
 }
 
 /// Looks at the file's kind and first bytes, before redb does.
-fn check_file(path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
     let io = |doing| move |error| OpenError::Io { doing, path: path.to_owned(), error };
     let foreign = |what: &str| OpenError::Foreign { path: path.to_owned(), what: what.to_owned() };
     let meta = match fs::metadata(path) {
@@ -308,7 +314,7 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
 }
 
 /// The schema of a file of ours: this version's, or one that it can take over.
-fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<u64, OpenError> {
+pub(super) fn check_schema(path: &Path, db: &impl ReadableDatabase) -> Result<u64, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
     // A disk that fails for a moment damages nothing.
     let failed = |error: redb::Error| match error {

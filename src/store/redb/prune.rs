@@ -11,7 +11,9 @@ use crate::store::{Pruned, Retention, StoreError};
 use super::core::{begin, not_begun, not_written};
 use super::events::unseal_event;
 use super::forms::{unseal_placement, unseal_row};
-use super::tables::{BY_DECKY, FEED, KEYS, Kind, META, META_OLDEST, PLACEMENTS, ROWS, number, unseal};
+use super::tables::{
+    BY_DECKY, FEED, KEYS, Kind, META, META_OLDEST, PLACEMENTS, ROWS, SET_ASIDE, number, unseal,
+};
 
 type RowsTable<'txn> = Table<'txn, u128, &'static [u8]>;
 
@@ -24,11 +26,13 @@ pub(super) fn prune(db: &Database, policy: &Retention) -> Result<Pruned, StoreEr
         let mut rows = txn.open_table(ROWS).map_err(not_begun)?;
         let mut by_decky = txn.open_table(BY_DECKY).map_err(not_begun)?;
         let mut keys = txn.open_table(KEYS).map_err(not_begun)?;
+        let mut set_aside = txn.open_table(SET_ASIDE).map_err(not_begun)?;
         let (entries, oldest) = compact(&txn, &rows, policy)?;
         let Closed { old, waits } = closed_before(&rows, &named(&txn)?, oldest, policy)?;
         for row in &old {
             rows.remove(row.id.as_u128()).map_err(not_written)?;
             by_decky.remove((row.decky.as_str(), row.id.as_u128())).map_err(not_written)?;
+            set_aside.remove(row.id.as_u128()).map_err(not_written)?;
         }
         for key in old.iter().filter_map(|row| row.key.as_ref()) {
             let entry: KeyEntry = match keys.get(key.as_str()).map_err(not_written)? {

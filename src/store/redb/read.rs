@@ -1,18 +1,19 @@
 //! Reads, each on a snapshot of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use crate::lifecycle::{LifecycleId, Record, Revision};
-use crate::placement::{Home, Placement};
+use crate::placement::{Home, Placed, Placement};
 use crate::store::{Entry, Feed, Page, PlacementQuery, Query, StoreError};
 
 use super::events::unseal_event;
-use super::forms::{unseal_placement, unseal_row};
+use super::forms::{unseal_placement, unseal_row, unseal_set_aside};
 use super::tables::{
-    BY_DECKY, BY_HOME, DEADLINES, FEED, META, META_OLDEST, OPEN, PLACEMENTS, ROWS, head, ids_of, number,
-    unreadable,
+    BY_DECKY, BY_HOME, DEADLINES, FEED, META, META_OLDEST, OPEN, PLACEMENTS, ROWS, SET_ASIDE, head, ids_of,
+    number, unreadable,
 };
 
 pub(super) fn rows(db: &impl ReadableDatabase, ids: &[LifecycleId]) -> Result<Vec<Record>, StoreError> {
@@ -232,4 +233,24 @@ fn at(txn: &ReadTransaction, home: &Home) -> Result<BTreeSet<String>, StoreError
         names.insert(name.to_owned());
     }
     Ok(names)
+}
+
+/// What these rows took out of placements; those that took nothing are left
+/// out.
+pub(super) fn set_aside(
+    db: &impl ReadableDatabase,
+    rows: &[LifecycleId],
+) -> Result<BTreeMap<LifecycleId, Arc<Placed>>, StoreError> {
+    let txn = db.begin_read().map_err(unreadable)?;
+    let table = match txn.open_table(SET_ASIDE) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        table => table.map_err(unreadable)?,
+    };
+    let mut found = BTreeMap::new();
+    for row in rows {
+        if let Some(bytes) = table.get(row.as_u128()).map_err(unreadable)? {
+            found.insert(*row, Arc::new(unseal_set_aside(*row, bytes.value())?));
+        }
+    }
+    Ok(found)
 }

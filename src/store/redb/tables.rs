@@ -31,6 +31,9 @@ pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = name!("keys");
 pub(super) const PLACEMENTS: TableDefinition<'_, &str, &[u8]> = name!("placements");
 /// Deckies by the key of the home that they are, may be, or are to be at.
 pub(super) const BY_HOME: TableDefinition<'_, (&str, &str), ()> = name!("by-home");
+/// What ended rows took out of placements; files of before have no such table
+/// until the first of it is kept.
+pub(super) const SET_ASIDE: TableDefinition<'_, u128, &[u8]> = name!("set-aside");
 /// Numbers; the one table that schema 1 has under the same name.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("decnet-lifecycle");
 
@@ -52,6 +55,7 @@ pub(super) enum Kind {
     Feed = 2,
     Key = 3,
     Placement = 4,
+    SetAside = 5,
 }
 
 impl Kind {
@@ -61,6 +65,7 @@ impl Kind {
             Self::Feed => "feed",
             Self::Key => "keys",
             Self::Placement => "placements",
+            Self::SetAside => "set-aside",
         }
     }
 }

@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
-use decnet_lifecycle::{DeckyName, HostId, RequestKey, ServiceName, Status};
+use clap_complete::engine::ArgValueCandidates;
+use decnet_lifecycle::{DeckyName, FailureKind, HostId, Operation, RequestKey, ServiceName, Status};
 
+use crate::complete::{deckies, hosts, rows};
 use crate::logger::LogForm;
+use crate::output::Colour;
 use crate::row_name::RowName;
 
+mod fleet;
+mod parse;
 mod swarm;
 
+pub use fleet::{Compose, Deploy, EngineChoice, Init, Schema};
+pub use parse::Moment;
+use parse::{age, kind, moment, operation, status};
 pub use swarm::{Hosts, Pki, Serve, Worker};
 
 /// Deploys a fleet of deckies and tracks each one to its end.
@@ -36,6 +43,9 @@ pub struct Args {
     /// One JSON object a line, for machines
     #[arg(long, global = true)]
     pub json: bool,
+    /// Colours: where a terminal shows it (and NO_COLOR is not set), always, or never
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    pub color: Colour,
     /// Log to stderr: accepted requests, ended rows and more; twice for all. A
     /// server logs errors and warnings in any case
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -49,6 +59,23 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a fleet file to begin with; nothing is overwritten
+    Init(Init),
+    /// Say what of a fleet file would be refused wherever it is deployed
+    Check {
+        /// The fleet file: NAME.ini, NAME.toml, else JSON; - is standard input
+        fleet: PathBuf,
+        /// Which engine it is for; auto is compose where options of containers are given
+        #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
+        engine: EngineChoice,
+        #[command(flatten)]
+        compose: Compose,
+    },
+    /// Print what a fleet file or a catalogue may hold, as JSON Schema
+    Schema {
+        /// Of which
+        of: Schema,
+    },
     /// Bring the deckies of a fleet file up, and wait until each is up or has failed
     Deploy(Deploy),
     /// Say what a deploy would change, and what stands in its way: exit 0 nothing to do, 1 changes, 2 refused
@@ -56,6 +83,7 @@ pub enum Command {
     /// Show what is placed, and what really runs of it: exit 1 if something is missing
     Ps {
         /// Only these deckies
+        #[arg(add = ArgValueCandidates::new(deckies))]
         deckies: Vec<DeckyName>,
     },
     /// List rows, newest first
@@ -63,30 +91,33 @@ pub enum Command {
     /// Show one row, its history, and why it is where it is
     Show {
         /// Its decky (the newest row is meant), its id, or the end of that
+        #[arg(add = ArgValueCandidates::new(rows))]
         row: RowName,
     },
     /// Wait until rows have ended: exit 0 all succeeded, 1 one failed, 124 not all have ended in time
     Wait {
         /// Each by its decky (the newest row is meant), its id, or the end of that [default: all that are open]
+        #[arg(add = ArgValueCandidates::new(rows))]
         rows: Vec<RowName>,
         /// For how long at most: 90s, 30m, 12h, 7d
         #[arg(long, value_name = "TIME", value_parser = age)]
         timeout: Option<Duration>,
     },
     /// Follow changes as they are committed, also beside a running deploy
-    Watch {
-        /// Start after this revision; 0 shows all there are [default: from now on]
-        #[arg(long, value_name = "REVISION")]
-        from: Option<u64>,
-    },
-    /// Give a deployed decky other services
+    Watch(Watch),
+    /// Give deployed deckies other services
     Mutate(Mutate),
+    /// Give deckies the services back that they had before their last mutate; once more, and it is undone
+    Undo(Undo),
+    /// Do what failed once more: what the newest rows of deckies were to bring about
+    Retry(Retry),
     /// Take deckies down, or all
     Teardown(Teardown),
-    /// Ask a row to stop
+    /// Ask rows to stop
     Cancel {
-        /// Its decky (the newest row is meant), its id, or the end of that
-        row: RowName,
+        /// Each by its decky (the newest row is meant), its id, or the end of that
+        #[arg(required = true, add = ArgValueCandidates::new(rows))]
+        rows: Vec<RowName>,
         /// Wait while another master holds the store
         #[arg(long)]
         wait: bool,
@@ -105,6 +136,16 @@ pub enum Command {
         /// Wait while another master holds the store
         #[arg(long)]
         wait: bool,
+    },
+    /// Copy the store into a new file, beside a running master too; a plain copy of a store in use is torn
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a backup into a data directory that has no store
+    Restore {
+        /// What `backup` made
+        file: PathBuf,
     },
     /// Print all rows as JSON lines, newest first
     Export {
@@ -141,7 +182,7 @@ pub enum Command {
     /// Hear DECNET's bus
     #[command(subcommand)]
     Bus(Bus),
-    /// Print completions for a shell
+    /// Print what has a shell complete commands, deckies and rows: `source <(decnet-lifecycle completions bash)`
     Completions {
         /// Which shell
         shell: Shell,
@@ -178,98 +219,25 @@ pub struct Mirror {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Deploy {
-    /// The fleet file, in one of DECNET's own formats: NAME.ini, else JSON
-    pub fleet: PathBuf,
-    /// Only these deckies
-    #[arg(long, value_delimiter = ',', value_name = "DECKY,..")]
-    pub only: Option<Vec<DeckyName>>,
-    /// Take a decky that is placed on another host down there first
-    #[arg(long = "move")]
-    pub relocate: bool,
-    /// Take down what is placed and the fleet file doesn't name
-    #[arg(long)]
-    pub prune: bool,
-    /// Only say what it would change, as `plan` does
-    #[arg(long)]
-    pub dry_run: bool,
-    /// What brings deckies up; auto takes compose where a daemon answers and
-    /// the fleet's templates are there, else the process engine
-    #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
-    pub engine: EngineChoice,
-    #[command(flatten)]
-    pub terms: Terms,
-    // Last: its heading would hold for what follows.
-    #[command(flatten)]
-    pub compose: Compose,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum EngineChoice {
-    /// Whichever can be used here
-    Auto,
-    /// Containers, by a compose tool
-    Compose,
-    /// Small decoy processes on loopback
-    Process,
-}
-
-/// How containers are made; a deploy's choice holds for what comes after it.
-#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Containers")]
-pub struct Compose {
-    /// The compose project [default: decnet]
-    #[arg(long, value_name = "NAME")]
-    pub project: Option<DockerName>,
-    /// The deckies' network [default: decnet_lan]
-    #[arg(long, value_name = "NAME")]
-    pub network: Option<DockerName>,
-    /// macvlan, ipvlan or bridge [default: as the fleet says]
-    #[arg(long, value_name = "DRIVER")]
-    pub network_driver: Option<NetworkDriver>,
-    /// Where the services' build contexts lie [default: /usr/lib/decnet/templates]
-    #[arg(long, value_name = "DIR", env = "DECNET_TEMPLATES")]
-    pub templates: Option<PathBuf>,
-    /// Where services leave what they caught [default: /var/lib/decnet/artifacts]
-    #[arg(long, value_name = "DIR")]
-    pub artifacts: Option<PathBuf>,
-    /// A folder whose files a fleet may show to deckies, read-only; may be repeated
-    /// [default: /srv/decnet, /usr/lib/decnet]
-    #[arg(long, value_name = "DIR")]
-    pub share: Vec<PathBuf>,
-    /// The mails that imap and pop3 show where no email_seed is set
-    #[arg(long, value_name = "DIR")]
-    pub bait: Option<PathBuf>,
-    /// A catalogue file with services of your own
-    #[arg(long, value_name = "FILE")]
-    pub catalogue: Option<PathBuf>,
-    /// The compose tool: docker or docker-compose, by name or path
-    #[arg(long, value_name = "PROGRAM")]
-    pub compose_program: Option<PathBuf>,
-}
-
-impl Compose {
-    /// Whether anything was said of them.
-    pub fn is_given(&self) -> bool {
-        *self != Self::default()
-    }
-
-    /// Whether containers are meant by what was said. Where templates lie may
-    /// stand in the environment, and what a catalogue says of services holds
-    /// for fleets, whatever is deployed.
-    pub fn means_containers(&self) -> bool {
-        let (templates, catalogue) = (self.templates.clone(), self.catalogue.clone());
-        *self != Self { templates, catalogue, ..Self::default() }
-    }
-}
-
-#[derive(Debug, clap::Args)]
 pub struct Mutate {
-    /// The decky
-    pub decky: DeckyName,
-    /// Its services from now on
-    #[arg(long, value_delimiter = ',', required = true, value_name = "SERVICE,..")]
-    pub services: Vec<ServiceName>,
+    /// The deckies
+    #[arg(required = true, value_name = "DECKY", add = ArgValueCandidates::new(deckies))]
+    pub deckies: Vec<DeckyName>,
+    /// Their services from now on
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "SERVICE,..",
+        required_unless_present_any = ["add", "remove"],
+        conflicts_with_all = ["add", "remove"]
+    )]
+    pub services: Option<Vec<ServiceName>>,
+    /// Add these to those that each has
+    #[arg(long, value_delimiter = ',', value_name = "SERVICE,..")]
+    pub add: Vec<ServiceName>,
+    /// Take these from those that each has
+    #[arg(long, value_delimiter = ',', value_name = "SERVICE,..")]
+    pub remove: Vec<ServiceName>,
     #[command(flatten)]
     pub terms: Terms,
 }
@@ -277,15 +245,45 @@ pub struct Mutate {
 #[derive(Debug, clap::Args)]
 pub struct Teardown {
     /// The deckies, placed or only found running; all that are placed if none is named
+    #[arg(add = ArgValueCandidates::new(deckies))]
     pub deckies: Vec<DeckyName>,
     /// Only forget them, whatever of them may run on: for a host that is gone
     #[arg(long, requires = "deckies")]
     pub forget: bool,
+    /// Take all down without a question
+    #[arg(long, short = 'y')]
+    pub yes: bool,
     #[command(flatten)]
     pub terms: Terms,
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Undo {
+    /// The deckies
+    #[arg(required = true, value_name = "DECKY", add = ArgValueCandidates::new(deckies))]
+    pub deckies: Vec<DeckyName>,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The deckies, whose newest row must have failed
+    #[arg(
+        value_name = "DECKY",
+        required_unless_present = "failed",
+        conflicts_with = "failed",
+        add = ArgValueCandidates::new(deckies)
+    )]
+    pub deckies: Vec<DeckyName>,
+    /// All deckies whose newest row has failed
+    #[arg(long)]
+    pub failed: bool,
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub struct Terms {
     /// Name the request: asking twice under one key does it once
     #[arg(long)]
@@ -299,41 +297,48 @@ pub struct Terms {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Watch {
+    /// Only these deckies
+    #[arg(add = ArgValueCandidates::new(deckies))]
+    pub deckies: Vec<DeckyName>,
+    /// Only this worker host's
+    #[arg(long, add = ArgValueCandidates::new(hosts))]
+    pub host: Option<HostId>,
+    /// Start after this revision; 0 shows all there are [default: from now on]
+    #[arg(long, value_name = "REVISION")]
+    pub from: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Ls {
     /// Only this decky's
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(deckies))]
     pub decky: Option<DeckyName>,
     /// Only this worker host's
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(hosts))]
     pub host: Option<HostId>,
-    /// Only rows in this status
-    #[arg(long, value_parser = status)]
-    pub status: Option<Status>,
+    /// Only rows in one of these: pending, running, succeeded, failed
+    #[arg(long, value_delimiter = ',', value_name = "STATUS,..", value_parser = status)]
+    pub status: Vec<Status>,
+    /// Only rows of this operation: deploy, mutate, teardown
+    #[arg(long, value_parser = operation)]
+    pub operation: Option<Operation>,
+    /// Only rows that failed by one of these kinds, as `Unreachable`
+    #[arg(long, value_delimiter = ',', value_name = "KIND,..", value_parser = kind)]
+    pub error: Vec<FailureKind>,
+    /// Only rows accepted within this time, or since this one: 12h, 2026-11-24, 2026-11-24T09:00
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Only rows accepted before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Moment>,
     /// Only rows that have not ended
     #[arg(long)]
     pub open: bool,
     /// At most this many rows
     #[arg(long, default_value_t = 50)]
     pub limit: usize,
-}
-
-fn status(text: &str) -> Result<Status, String> {
-    let all = [Status::Pending, Status::Running, Status::Succeeded, Status::Failed];
-    all.into_iter()
-        .find(|status| status.as_str() == text)
-        .ok_or_else(|| "a status is pending, running, succeeded or failed".to_owned())
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || "an age is a number and s, m, h or d, such as 12h".to_owned();
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number =
-        text.get(..text.len() - 1).and_then(|number| number.parse::<u32>().ok()).ok_or_else(wrong)?;
-    Ok(Duration::from_secs(u64::from(number) * unit))
+    /// Whole ids, times and details, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
 }

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use decnet_lifecycle::{HostId, agent::Fingerprint};
 
-use super::{Compose, EngineChoice, age};
+use crate::complete::hosts;
+
+use super::parse::age;
+use super::{Compose, EngineChoice};
 
 #[derive(Debug, clap::Args)]
 pub struct Serve {
@@ -154,11 +158,13 @@ pub enum Hosts {
     /// Take a worker host out
     Rm {
         /// Its id
+        #[arg(add = ArgValueCandidates::new(hosts))]
         id: HostId,
     },
     /// Admit a second certificate beside the pinned one
     Rotate {
         /// Its id
+        #[arg(add = ArgValueCandidates::new(hosts))]
         id: HostId,
         /// The new certificate
         #[arg(long, value_name = "FINGERPRINT")]
@@ -167,6 +173,7 @@ pub enum Hosts {
     /// End a rotation: admit only the newer certificate
     Settle {
         /// Its id
+        #[arg(add = ArgValueCandidates::new(hosts))]
         id: HostId,
     },
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::lifecycle::{DeckyName, ServiceName};
 
@@ -66,7 +67,8 @@ pub enum CatalogueError {
     /// It isn't JSON, or has a field that a catalogue doesn't have.
     #[error("not a catalogue: {0}; the README shows a whole catalogue file")]
     Syntax(serde_json::Error),
-    /// It is in another encoding, or has a key twice.
+    /// It is in another encoding, has a key twice, or a list in an object's
+    /// place.
     #[error("not a catalogue: {what}")]
     Form {
         /// What it is.
@@ -106,7 +108,11 @@ impl Catalogue {
         }
         let form = |error: crate::fleet::FleetError| CatalogueError::Form { what: error.to_string() };
         crate::fleet::json::check(bytes).map_err(form)?;
+        // First, for it says the line of what is wrong.
         let more: Self = serde_json::from_slice(bytes)?;
+        if let Some(what) = list_for_an_object(&serde_json::from_slice(bytes)?) {
+            return Err(CatalogueError::Form { what });
+        }
         self.left_out.retain(|service, _| !more.services.contains_key(service));
         self.services.retain(|service, _| !more.left_out.contains_key(service));
         self.services.extend(more.services);
@@ -171,6 +177,26 @@ impl Catalogue {
     pub(super) fn sysctls(&self, system: &str) -> BTreeMap<String, Text> {
         self.systems.get(system).or_else(|| self.systems.get("linux")).cloned().unwrap_or_default()
     }
+}
+
+/// A list where an object is wanted: it would be taken for the object's fields
+/// in some order, which nobody means.
+fn list_for_an_object(file: &Value) -> Option<String> {
+    let of = |path: &str, value: Option<&Value>| -> Vec<(String, Value)> {
+        let fields = value.and_then(Value::as_object).into_iter().flatten();
+        fields.map(|(name, value)| (format!("{path}.{name}"), value.clone())).collect()
+    };
+    let mut objects = vec![("it".to_owned(), file.clone())];
+    objects.extend(of("bases", file.get("bases")));
+    for (path, service) in of("services", file.get("services")) {
+        let volumes = service.get("volumes").and_then(Value::as_array).into_iter().flatten();
+        objects.extend(volumes.map(|volume| (format!("{path}.volumes"), volume.clone())));
+        objects.extend(of(&format!("{path}.settings"), service.get("settings")));
+        objects.extend(service.get("healthcheck").map(|test| (format!("{path}.healthcheck"), test.clone())));
+        objects.push((path, service));
+    }
+    let (path, _) = objects.into_iter().find(|(_, value)| value.is_array())?;
+    Some(format!("{path} is a list, and an object is wanted"))
 }
 
 impl From<serde_json::Error> for CatalogueError {
