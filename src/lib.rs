@@ -52,6 +52,7 @@
 //! | [`engine`] | what brings deckies up: the trait, decoy processes, containers |
 //! | [`agent`], [`beat`] | the master's side of workers: calling them, and hearing their heartbeats |
 //! | `worker` | a worker's side |
+//! | `http` | the servers of both sides, to mount in one's own |
 //! | [`bus`] | telling others, at best effort |
 //! | `mirror` | telling others each change once and in order, by JetStream |
 //! | [`fleet`] | fleet files, as JSON and INI |
@@ -71,6 +72,7 @@
 //! | `nats` | | `bus::nats`: events on NATS; `mirror`: the feed in a stream of JetStream |
 //! | `https` | | `agent::https`: workers' agents over mTLS |
 //! | `worker` | | `worker`: takes dispatches, and tells in its beats how they ended |
+//! | `http` | | `http`: what masters and workers answer, as axum routers, and what serves them over mTLS (tokio) |
 //! | `testkit` | | `testkit` |
 //! | `cli` | | the program |
 //!

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`embedding`] | who puts a master into a program: spawning, maintenance, shutdown, dropped futures |
 //! | [`guarantees`] | who relies on it: what each guarantee rests on, and what breaks it |
+//! | [`http`] | who serves it over HTTP: routers to mount, bounds, mutual TLS |
 //! | [`swarm`] | who runs masters with workers: HTTPS, pins, what a heartbeat does |
 //! | [`engine`] | who brings deckies up in a way of their own |
 //! | [`strategy`] | who wants the work done in another order |
@@ -25,6 +26,8 @@ use crate::bus::nats::NatsBus;
 use crate::bus::{Bus, ChannelBus};
 use crate::decide;
 use crate::engine::{CancelToken, Engine, Report, Turns, Work};
+#[cfg(feature = "http")]
+use crate::http::{Access, KnownHosts, PeerCertificate, Server, ServerLimits};
 use crate::lifecycle::Secrets;
 #[cfg(feature = "nats")]
 use crate::mirror::NatsMirror;
@@ -45,6 +48,9 @@ pub mod embedding {}
 
 #[doc = include_str!("../docs/manual/guarantees.md")]
 pub mod guarantees {}
+
+#[doc = include_str!("../docs/manual/http.md")]
+pub mod http {}
 
 #[doc = include_str!("../docs/manual/swarm.md")]
 pub mod swarm {}

@@ -23,8 +23,7 @@
 //! [recover](crate::Unrecovered::recover) first, to be
 //! [maintained](crate::Runner::maintain), and to be
 //! [shut down](crate::Runner::shutdown) when its servers have stopped. The
-//! chapter [`manual::embedding`](crate::manual::embedding) has all of it in
-//! one program.
+//! chapter [`manual::http`](crate::manual::http) has all of it in one program.
 
 mod agent;
 mod answer;
