@@ -99,6 +99,15 @@ fn stores_come_back_from_a_backup() {
     assert!(played.iter().any(|played| played.restores > 0));
 }
 
+/// No stale word ends a newer row, and none waits for a word that won't come.
+#[test]
+fn words_of_workers_that_name_no_rows_get_lost() {
+    for lost in [50, 100] {
+        let played = rough(|weather| weather.lost_words = lost, None);
+        assert!(played.iter().any(|played| played.seen > 0), "{lost}");
+    }
+}
+
 /// A row that was asked to stop, and failed while the clock was stepped back,
 /// ended in the feed before it was asked.
 #[test]

@@ -12,5 +12,6 @@ mod runtimes;
 mod swarm;
 mod sweeping;
 mod turns;
+mod unnamed;
 mod waiting;
 mod world;

@@ -10,7 +10,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use decnet_lifecycle::{
-    agent::HostDirectory as _,
+    agent::{Host, HostDirectory as _},
     beat::{Beat, BeatError},
 };
 use serde_json::json;
@@ -36,8 +36,12 @@ pub fn router(master: Arc<Master>) -> Router {
 /// Who is no host of ours is told so before a byte of its body is read.
 async fn only_hosts(State(master): State<Arc<Master>>, request: Request, next: Next) -> Response {
     let shown = request.extensions().get::<PeerCertificate>();
+    let length = length(&request);
     let trouble = match shown.map(|PeerCertificate(shown)| master.hosts.shown_by(shown)) {
-        Some(Ok(Some(_))) => return next.run(request).await,
+        Some(Ok(Some(host))) => match room(&master, &host, length).await {
+            Ok(()) => return next.run(request).await,
+            Err(trouble) => trouble,
+        },
         Some(Err(error)) => Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         _ => Trouble::new(StatusCode::FORBIDDEN, NO_HOST),
     };
@@ -45,6 +49,34 @@ async fn only_hosts(State(master): State<Arc<Master>>, request: Request, next: N
     let mut response = trouble.into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// How many bytes a request says that its body has; nobody knows of one that
+/// comes in pieces.
+fn length(request: &Request) -> usize {
+    let headers = request.headers();
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let unsaid = if headers.contains_key(header::TRANSFER_ENCODING) { usize::MAX } else { 0 };
+    said.unwrap_or(unsaid)
+}
+
+/// Whether a beat is no longer than its host's deckies can make it. One that is
+/// refused is told here too: its worker only sees that it was.
+async fn room(master: &Master, host: &Host, length: usize) -> Result<(), Trouble> {
+    if length <= Beat::USUAL_BYTES {
+        return Ok(());
+    }
+    let most = master.runner.beat_bytes(&host.id).await?;
+    if length <= most {
+        return Ok(());
+    }
+    let why = match length {
+        usize::MAX => "it does not say how many bytes it has".to_owned(),
+        length => format!("it has {length} bytes, and what is deployed there can make it {most}"),
+    };
+    log::error!(target: "decnet_lifecycle::http", host:% = host.id, why:% = why; "a beat was refused, so its rows will fail as lost");
+    master.runner.beat_refused(&host.id, &why);
+    Err(Trouble::new(StatusCode::PAYLOAD_TOO_LARGE, why))
 }
 
 async fn counted(
