@@ -88,9 +88,13 @@ pub struct Worker {
     /// Where the master takes beats
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8770")]
     pub master: String,
-    /// The master's certificate, called or calling; without, any of the CA that is made out to its address
+    /// The master's certificate, called or calling; once more for each that it has. Without, any of
+    /// the CA that is made out to its address or, calling, to `decnet-master`
     #[arg(long, value_name = "FINGERPRINT")]
-    pub master_pin: Option<Fingerprint>,
+    pub master_pin: Vec<Fingerprint>,
+    /// Do what `POST /self-destruct` of the master asks: take all down, and stop
+    #[arg(long)]
+    pub allow_self_destruct: bool,
     /// The worker's certificate, key and CA [default: pki/NAME in the data directory]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,

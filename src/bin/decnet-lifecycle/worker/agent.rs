@@ -1,5 +1,6 @@
 //! What a master asks a worker: the original's agent, over mTLS.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,8 +10,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use decnet_lifecycle::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
-use decnet_lifecycle::{DeckyName, Failure, LifecycleId, Status, agent::Host, store::Store};
+use decnet_lifecycle::{DeckyName, Failure, LifecycleId, Status, agent::Pins, store::Store};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::answer::{Answer, Given, Trouble, answer, given, not_found, read, start, wrong_method};
 use crate::net::PeerCertificate;
@@ -20,8 +22,26 @@ use crate::store_watch::healthy;
 pub struct Agent {
     pub worker: Worker,
     /// Who may ask: the master, by the certificate that it must show.
-    pub master: Host,
+    pub master: Caller,
     pub store: Arc<dyn Store>,
+    /// Ends this worker, where its master may.
+    pub end: Option<Arc<watch::Sender<bool>>>,
+}
+
+/// The master as it calls.
+#[derive(Clone)]
+pub struct Caller {
+    /// Where it is called itself.
+    pub address: String,
+    pub pins: Pins,
+}
+
+impl Caller {
+    /// The original's certificate for calls is made out to a name, and to no
+    /// address but loopback.
+    pub fn is_shown_by(&self, certificate: &[u8]) -> bool {
+        [self.address.as_str(), "decnet-master:1"].iter().any(|of| self.pins.are_shown_by(of, certificate))
+    }
 }
 
 pub fn router(agent: Agent) -> Router {
@@ -31,6 +51,7 @@ pub fn router(agent: Agent) -> Router {
         .route("/deploy", post(deploy))
         .route("/mutate", post(mutate))
         .route("/teardown", post(teardown))
+        .route("/self-destruct", post(self_destruct))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(DeployDispatch::MAX_BYTES))
@@ -42,7 +63,7 @@ async fn only_the_master(State(agent): State<Agent>, request: Request, next: Nex
     match request.extensions().get::<PeerCertificate>() {
         Some(PeerCertificate(shown)) if agent.master.is_shown_by(shown) => next.run(request).await,
         _ => {
-            let detail = "the certificate is not the master's: neither --master-pin, nor made out to the address of --master";
+            let detail = "the certificate is not the master's: neither one of --master-pin, nor made out to the address of --master or to decnet-master";
             Trouble::new(StatusCode::FORBIDDEN, detail).into_response()
         }
     }
@@ -75,7 +96,12 @@ async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
         DryRun::Yes => (StatusCode::OK, "dry_run"),
         DryRun::No => (StatusCode::ACCEPTED, "accepted"),
     };
-    start(async move { agent.worker.mutate(dispatch).await }).await?;
+    let unknown = dispatch.dry_run == DryRun::Yes;
+    let taken = start(async move { agent.worker.mutate(dispatch).await }).await;
+    taken.map_err(|trouble| match trouble.status {
+        StatusCode::UNPROCESSABLE_ENTITY if unknown => Trouble { status: StatusCode::NOT_FOUND, ..trouble },
+        _ => trouble,
+    })?;
     Ok(answer(code, &json!({"status": word, "decky_id": decky, "services": services})))
 }
 
@@ -93,6 +119,26 @@ async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
             Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         }
     }
+}
+
+/// Takes all down, and ends this worker. Its files stay.
+async fn self_destruct(State(agent): State<Agent>) -> Answer {
+    let Some(end) = agent.end else {
+        let detail = "this worker was not started with --allow-self-destruct";
+        return Err(Trouble::new(StatusCode::FORBIDDEN, detail));
+    };
+    let all = TeardownDispatch { decky: None, lifecycle_ids: BTreeMap::new() };
+    let worker = agent.worker.clone();
+    let (_, ids): (_, Vec<LifecycleId>) = start(async move { worker.teardown(all).await }).await?;
+    let rows = agent.worker.runner().wait(&ids).await?;
+    if let Some(row) = rows.iter().find(|row| row.status() != Status::Succeeded) {
+        let why = row.failure().map(Failure::to_string).unwrap_or_default();
+        let detail = format!("{} is still up, so this worker stays: {why}", row.decky);
+        return Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
+    }
+    log::warn!(target: "decnet_lifecycle::worker", rows = rows.len(); "the master has ended this worker");
+    end.send_replace(true);
+    Ok(answer(StatusCode::OK, &json!({"status": "self_destruct_scheduled"})))
 }
 
 fn wrong_body(error: BodyError) -> Trouble {

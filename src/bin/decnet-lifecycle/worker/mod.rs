@@ -8,15 +8,16 @@ use decnet_lifecycle::agent::https::Identity;
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
 use decnet_lifecycle::{
     Accepted,
-    agent::{Host, HostsFile, Pin},
+    agent::{HostsFile, Pins},
     runner::Deadlines,
 };
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::args;
 use crate::engines::Chosen;
 use crate::home::{Home, Make, Wait};
-use crate::net::{Door, Knows, Server, stop_signal};
+use crate::net::{Door, Knows, Server, stop_signal, stopped};
 use crate::output::Output;
 use crate::private;
 use crate::store_watch::until_gone;
@@ -52,9 +53,12 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let (worker, recovered) = worker.recover().await?;
     let known = worker.clone();
     crate::logger::hide(move || known.runner().secrets());
-    let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
-    let master = HttpsMaster::new(identity.clone(), &args.master, pin);
-    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
+    let pins = match args.master_pin.split_first() {
+        None => Pins::ca_only(),
+        Some((one, more)) => Pins::certificates(*one, more.iter().copied()),
+    };
+    let master = HttpsMaster::new(identity.clone(), &args.master, pins.clone());
+    let asks = agent::Caller { address: args.master.clone(), pins };
     let knows: Knows = Arc::new({
         let master = asks.clone();
         move |shown| master.is_shown_by(shown)
@@ -72,10 +76,21 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
         let (worker, master) = (worker.clone(), master.clone());
         async move { worker.beats(&master).await }
     });
-    let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone() };
+    // A signal ends it, and the master, where it may.
+    let (end, ended) = watch::channel(false);
+    let end = Arc::new(end);
+    tokio::spawn({
+        let (end, mut stop) = (Arc::clone(&end), stop);
+        async move {
+            stopped(&mut stop).await;
+            end.send_replace(true);
+        }
+    });
+    let end = args.allow_self_destruct.then_some(end);
+    let agent = agent::Agent { worker: worker.clone(), master: asks, store: store.clone(), end };
     let keeper = maintained.abort_handle();
     let broke = tokio::select! {
-        () = server.run(agent::router(agent), stop) => None,
+        () = server.run(agent::router(agent), ended) => None,
         _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
         gone = until_gone(&*store) => Some(gone),
     };
