@@ -11,6 +11,34 @@ fn worker(data: &Data, master: &Master, more: &[&str]) -> Process {
     Process::start(data, &[&args, more].concat())
 }
 
+/// A worker that is told by its enrolment bundle alone who it and its master are.
+#[test]
+fn an_enrolment_bundle_is_read_as_it_is() {
+    let data = Data::with_hosts(&["w1"]);
+    let master = Master::start(&data);
+    let bundle = data.path("bundle");
+    let agent = bundle.join("home/.decnet/agent");
+    std::fs::create_dir_all(bundle.join("etc/decnet")).unwrap();
+    std::fs::create_dir_all(&agent).unwrap();
+    for file in ["ca.crt", "worker.crt", "worker.key"] {
+        std::fs::copy(data.bundle("w1").join(file), agent.join(file)).unwrap();
+    }
+    let (address, port) = (master.address.ip(), master.address.port());
+    let ini = format!(
+        "; made by the master\n[decnet]\nmode = agent\nhost-uuid = another\n\n[agent]\nmaster-host = {address}\n\
+         swarmctl-port = {port}\nagent-port = 8765\nagent-dir = /etc/decnet/agent\nhost-uuid = 7b2f-w1\n"
+    );
+    std::fs::write(bundle.join("etc/decnet/decnet.ini"), ini).unwrap();
+    let bundle = bundle.to_str().unwrap().to_owned();
+    let worker = Process::start(&data, &["worker", "--bundle", &bundle, "--listen", "127.0.0.1:0"]);
+    assert_eq!(worker.said["host"], "7b2f-w1");
+    assert_eq!(master.beat_where(|_| true)["host_uuid"], "7b2f-w1");
+    drop(worker);
+    std::fs::write(data.path("bundle/etc/decnet/decnet.ini"), "[agent]\nmaster-host = m\n").unwrap();
+    let refused = data.refused(&["worker", "--bundle", &bundle]);
+    assert!(refused.contains("[agent] host-uuid: it is missing"), "{refused}");
+}
+
 /// A shard as the original sends it: without ids.
 fn shard(deckies: &[&str]) -> Value {
     let decky = |(place, name): (usize, &&str)| {
