@@ -64,6 +64,16 @@ fn a_watcher_that_misses_changes_is_found() {
     found(Planted::WatcherSkips, "a watcher");
 }
 
+#[test]
+fn words_that_come_too_late_to_be_told_apart_are_found() {
+    found(Planted::LateWords, "a stale word ended row");
+}
+
+#[test]
+fn rows_that_wait_for_lost_words_are_found() {
+    found(Planted::BlindBeats, "waited for a word that was lost");
+}
+
 /// Plays some schedules of a rougher weather; they break by what is known of it
 /// alone. Gives what the others came to.
 fn rough(change: impl Fn(&mut Weather), known: Option<&str>) -> Vec<Played> {

@@ -82,6 +82,10 @@ pub enum Planted {
     EngineUnheard,
     /// Who watches misses a change whenever the master starts.
     WatcherSkips,
+    /// The worker that says each word once says some far too late.
+    LateWords,
+    /// That worker's words get lost, and its beats show nothing.
+    BlindBeats,
 }
 
 /// What a schedule came to.

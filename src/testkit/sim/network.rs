@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use futures_lite::FutureExt;
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
-use crate::beat::{Beat, Delta, KnownRows, Reported, Verdict};
+use crate::beat::{Beat, Delta, KnownRows, Reported, Verdict, WorkerStatus};
 use crate::clock::Clock;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, ServiceName};
 use crate::runner::Runner;
 use crate::testkit::{FaultyStore, StoreFault, VirtualClock, Witness};
 
+use super::Planted;
 use super::dice::Dice;
 use super::executor::Executor;
 use super::worker::{Kind, Worker};
@@ -50,6 +51,7 @@ pub(super) struct Network {
     /// How many in a hundred words of the original's worker get lost; also in
     /// fair weather.
     pub(super) lost_words: u64,
+    pub(super) planted: Option<Planted>,
 }
 
 impl fmt::Debug for Network {
@@ -169,7 +171,10 @@ impl Network {
         let beat = Beat {
             host: host.clone(),
             agent_version: None,
-            status: worker.status(),
+            status: match self.planted {
+                Some(Planted::BlindBeats) => WorkerStatus::default(),
+                _ => worker.status(),
+            },
             deltas: deltas.into_iter().map(Some).collect(),
             known_rows: match worker.kind {
                 Kind::Ours => KnownRows::These(worker.known()),

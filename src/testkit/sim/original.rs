@@ -8,9 +8,12 @@ use crate::beat::Reported;
 use crate::clock::Clock;
 use crate::lifecycle::Operation;
 
+use super::Planted;
 use super::network::{Call, Network};
 use super::worker::{LONGEST_UNNAMED, Worker};
 
+/// Later than a master remembers that it gave up.
+const TOO_LATE: Duration = Duration::from_secs(70 * 60);
 /// How long a call may lie before it is begun.
 const QUEUED: Duration = Duration::from_secs(60);
 
@@ -50,6 +53,9 @@ impl Network {
                 .iter()
                 .map(|(decky, id)| worker.ended(*id, decky.clone(), call.operation, report.clone(), now))
                 .collect();
+            if net.planted == Some(Planted::LateWords) && net.dice.percent(50) {
+                net.clock.sleep(TOO_LATE).await;
+            }
             for word in words {
                 if !net.dice.percent(net.lost_words) {
                     net.post(&worker, vec![word]).await;

@@ -85,7 +85,11 @@ impl Play {
             fair: AtomicBool::new(false),
             faulty: Mutex::default(),
             blind_commits: AtomicU64::new(0),
-            lost_words: weather.lost_words,
+            lost_words: match weather.planted {
+                Some(Planted::BlindBeats) => 100,
+                _ => weather.lost_words,
+            },
+            planted: weather.planted,
         });
         // Both kinds of engines, without a throw of the dice.
         let turns = if seed.is_multiple_of(2) { Turns::OneCall } else { Turns::OneCallPerDecky };
