@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Some("blind-commits") => weather.blind_commits = true,
         Some("far-steps-back") => weather.far_steps_back = true,
         Some("restores") => weather.restores = true,
+        Some("lost-words") => weather.lost_words = 60,
         Some(_) => return usage(),
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -41,10 +42,20 @@ fn main() -> ExitCode {
     let seconds = begun.elapsed().as_secs_f64();
     let sum = sums.into_iter().fold(Sum::default(), add);
     let Played {
-        rows, succeeded, changes, crashes, store_losses, checks, whole_checks, watched, trace, ..
+        rows,
+        succeeded,
+        seen,
+        changes,
+        crashes,
+        store_losses,
+        checks,
+        whole_checks,
+        watched,
+        trace,
+        ..
     } = sum.played;
     println!(
-        "{count} schedules from seed {first}: {rows} rows, {succeeded} succeeded, {changes} changes, {watched} \
+        "{count} schedules from seed {first}: {rows} rows, {succeeded} succeeded, {seen} of them as seen in beats, {changes} changes, {watched} \
          watched, {crashes} crashes of the master, {store_losses} losses of the store, {checks} checks, \
          {whole_checks} of them of every row, {} broken; trace {trace:016x}; {:.2} simulated years, {:.2} a minute, \
          {:.0} schedules a second on {cores} cores",
@@ -57,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: simulate [COUNT] [FIRST_SEED] [blind-commits|far-steps-back|restores]");
+    eprintln!("usage: simulate [COUNT] [FIRST_SEED] [blind-commits|far-steps-back|restores|lost-words]");
     ExitCode::from(2)
 }
 
@@ -92,6 +103,7 @@ fn add(mut sum: Sum, other: Sum) -> Sum {
     let (to, from) = (&mut sum.played, other.played);
     to.rows += from.rows;
     to.succeeded += from.succeeded;
+    to.seen += from.seen;
     to.changes += from.changes;
     to.crashes += from.crashes;
     to.store_losses += from.store_losses;

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The worker: its agent, and its beats.
     let worker = Worker::builder(w1.id.clone(), Arc::new(MemoryStore::new()), engine.clone());
     let (worker, _) = worker.build()?.recover().await?;
-    let agent = http::agent(worker.clone(), master.clone());
+    let agent = http::agent(worker.clone(), &master.address, master.pin);
     let server = calls.tls(of_worker.server_config()?, agent.knows());
     tokio::spawn(server.run(agent.alone(), stop.clone()));
     let way = HttpsMaster::new(of_worker, master.address, master.pin);

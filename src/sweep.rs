@@ -119,7 +119,12 @@ async fn past_deadline(master: &Master) -> Result<Swept, StoreError> {
             (_, Some(host)) => {
                 let runtime = master.swarm.heard.runtime(host, &row.decky);
                 let said = runtime.map(|runtime| format!("; its last beat says of the decky: {runtime}"));
-                format!("host {host} did not say how it ended by {deadline}{}", said.unwrap_or_default())
+                let (doubt, _) = master.swarm.heard.doubt(host, row.id, master.time.clock.monotonic());
+                let doubt = doubt.map(|doubt| format!("; {doubt}")).unwrap_or_default();
+                format!(
+                    "host {host} did not say how it ended by {deadline}{}{doubt}",
+                    said.unwrap_or_default()
+                )
             }
             (_, None) => format!("it did not end by {deadline}"),
         };
@@ -170,7 +175,8 @@ async fn silent(master: &Master, now: Duration, swept: &mut Swept) -> Result<(),
         return Ok(());
     };
     for host in master.swarm.heard.silent_since(before) {
-        let why = |_: &Record| lost(&host, master.time.deadlines.silence);
+        let refused = master.swarm.heard.refused(&host);
+        let why = |_: &Record| lost(&host, master.time.deadlines.silence, refused.as_deref());
         let query = Query::new().host(host.clone()).status(Status::Running);
         // A dispatch under way is nobody's silence: its own deadline counts.
         let dispatched = |row: &Record| master.active.stage(row.id).is_none();
@@ -184,8 +190,12 @@ async fn silent(master: &Master, now: Duration, swept: &mut Swept) -> Result<(),
     Ok(())
 }
 
-fn lost(host: &HostId, silence: Duration) -> Failure {
-    let text = format!("host {host} has not been heard for {} s; is its worker running?", silence.as_secs());
+fn lost(host: &HostId, silence: Duration, refused: Option<&str>) -> Failure {
+    let silent = format!("host {host} has not been heard for {} s", silence.as_secs());
+    let text = match refused {
+        None => format!("{silent}; is its worker running?"),
+        Some(why) => format!("{silent}; its last beat was refused: {why}"),
+    };
     Failure::new(FailureKind::WorkerLost, &text)
 }
 
@@ -236,7 +246,7 @@ pub(crate) async fn recover(master: &Master, owner: &Owner) -> Result<Left, Stor
         if let (Status::Running, Some(host)) = (row.status(), &row.host) {
             master.swarm.heard.expect(host, now);
             master.swarm.heard.changed(row);
-            master.swarm.heard.hand_over(host, row.id);
+            master.swarm.heard.has_taken(host, row.id);
             return false;
         }
         let is_earlier = row.owner.master == owner.master && row.owner.epoch != owner.epoch;

@@ -64,6 +64,16 @@ fn a_watcher_that_misses_changes_is_found() {
     found(Planted::WatcherSkips, "a watcher");
 }
 
+#[test]
+fn words_that_come_too_late_to_be_told_apart_are_found() {
+    found(Planted::LateWords, "a stale word ended row");
+}
+
+#[test]
+fn rows_that_wait_for_lost_words_are_found() {
+    found(Planted::BlindBeats, "waited for a word that was lost");
+}
+
 /// Plays some schedules of a rougher weather; they break by what is known of it
 /// alone. Gives what the others came to.
 fn rough(change: impl Fn(&mut Weather), known: Option<&str>) -> Vec<Played> {
@@ -97,6 +107,15 @@ fn stores_come_back_from_a_backup() {
     // A copy that has grown past where a watcher was looks like what it knew.
     let played = rough(|weather| weather.restores = true, Some("a watcher"));
     assert!(played.iter().any(|played| played.restores > 0));
+}
+
+/// No stale word ends a newer row, and none waits for a word that won't come.
+#[test]
+fn words_of_workers_that_name_no_rows_get_lost() {
+    for lost in [50, 100] {
+        let played = rough(|weather| weather.lost_words = lost, None);
+        assert!(played.iter().any(|played| played.seen > 0), "{lost}");
+    }
 }
 
 /// A row that was asked to stop, and failed while the clock was stepped back,

@@ -10,7 +10,7 @@ use decnet_lifecycle::testkit::{
 };
 use decnet_lifecycle::{
     agent::{AgentError, Agents, Host, StaticHosts},
-    beat::{Delta, Reported},
+    beat::{Beat, Delta, Reported},
     bus::NullBus,
     clock::Clock,
     engine::Engine,
@@ -131,9 +131,40 @@ impl Master {
             deltas.push(Delta { lifecycle_id, decky, operation, report, completed_at });
         }
         self.witness.heard(&host, &deltas);
-        if let Ok(verdicts) = block_on(self.runner.apply_deltas(&host, &deltas)) {
+        let verdicts = match bytes.below(3) {
+            0 => block_on(self.runner.apply_deltas(&host, &deltas)),
+            naming => {
+                let beat = self.whole_beat(bytes, &host, &deltas, naming == 1);
+                self.witness.shown(&host, &beat.status);
+                block_on(self.runner.take_beat(&host, &beat)).map(|answer| answer.verdicts)
+            }
+        };
+        if let Ok(verdicts) = verdicts {
             assert_eq!(verdicts.len(), deltas.len());
         }
+    }
+
+    /// A beat that shows some deckies as running, of a worker that names rows or
+    /// of one that doesn't.
+    fn whole_beat(&self, bytes: &mut Bytes<'_>, host: &HostId, deltas: &[Delta], names_rows: bool) -> Beat {
+        let shown = bytes.byte();
+        let names = self.fleet.names().enumerate().filter(|(place, _)| shown & (1 << place) != 0);
+        let services = if bytes.flag() { ["ssh"] } else { ["ftp"] };
+        let (mut deckies, mut runtime) = (Vec::new(), serde_json::Map::new());
+        for (_, name) in names {
+            deckies.push(serde_json::json!({"name": name, "services": services}));
+            let states: serde_json::Map<String, serde_json::Value> =
+                services.iter().map(|service| ((*service).to_owned(), "running".into())).collect();
+            runtime.insert(name.to_string(), serde_json::json!({"running": true, "services": states}));
+        }
+        let status = serde_json::json!({"deployed": true, "deckies": deckies, "runtime": runtime});
+        let mut beat = serde_json::json!({"host_uuid": host, "status": status});
+        if names_rows {
+            beat["open_rows"] = "too many".into();
+        }
+        let mut beat = Beat::from_json(beat.to_string().as_bytes()).unwrap();
+        beat.deltas = deltas.iter().cloned().map(Some).collect();
+        beat
     }
 
     fn script(&mut self, bytes: &mut Bytes<'_>) {

@@ -16,7 +16,7 @@ pub mod https;
 mod pin;
 
 pub use hosts_file::{HostsFile, HostsFileError};
-pub use pin::{Fingerprint, ParseFingerprintError, Pin};
+pub use pin::{Fingerprint, ParseFingerprintError, Pin, Pins};
 
 /// Calls the agents of worker hosts.
 ///

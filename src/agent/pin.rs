@@ -1,5 +1,6 @@
 //! Fingerprints of certificates, and which of them a host may show.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -112,6 +113,56 @@ impl Pin {
             Self::CaOnly => true,
             Self::Certificate(only) => only == seen,
             Self::Rotating { current, next } => current == seen || next == seen,
+        }
+    }
+}
+
+/// Which certificates a peer may show that has several, besides having one of
+/// our CA: DECNET's master calls with one, and is called at another.
+///
+/// ```
+/// use decnet_lifecycle::agent::{Fingerprint, Pins};
+///
+/// let (client, server) = (Fingerprint::of(b"decnet-master"), Fingerprint::of(b"swarmctl"));
+/// let pins = Pins::certificates(client, [server]);
+/// assert!(pins.admit(client) && pins.admit(server));
+/// assert!(!pins.admit(Fingerprint::of(b"w1")));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pins(Option<BTreeSet<Fingerprint>>);
+
+impl Pins {
+    /// Any certificate of our CA that is made out to the peer's address.
+    #[must_use]
+    pub const fn ca_only() -> Self {
+        Self(None)
+    }
+
+    /// These, in whichever direction.
+    #[must_use]
+    pub fn certificates(one: Fingerprint, more: impl IntoIterator<Item = Fingerprint>) -> Self {
+        Self(Some(more.into_iter().chain([one]).collect()))
+    }
+
+    /// Whether a certificate with this fingerprint may be shown.
+    #[must_use]
+    pub fn admit(&self, seen: Fingerprint) -> bool {
+        self.0.as_ref().is_none_or(|pins| pins.contains(&seen))
+    }
+
+    /// Whether the name in the certificate is what counts.
+    #[cfg(feature = "https")]
+    pub(crate) const fn are_by_name(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl From<Pin> for Pins {
+    fn from(pin: Pin) -> Self {
+        match pin {
+            Pin::CaOnly => Self::ca_only(),
+            Pin::Certificate(only) => Self::certificates(only, []),
+            Pin::Rotating { current, next } => Self::certificates(current, [next]),
         }
     }
 }

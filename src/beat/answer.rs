@@ -44,7 +44,7 @@ impl BeatAnswer {
     /// # Errors
     /// [`BeatAnswerError`]: it is too long or isn't one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, BeatAnswerError> {
-        if bytes.len() > Beat::MAX_BYTES {
+        if bytes.len() > Beat::USUAL_BYTES {
             return Err(BeatAnswerError(format!("it has {} bytes", bytes.len())));
         }
         serde_json::from_slice(bytes).map_err(|error| BeatAnswerError(error.to_string()))

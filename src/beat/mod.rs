@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::DeckyRuntime;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, ServiceName, Timestamp};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Timestamp};
 
 mod answer;
+mod kept;
 mod parse;
 
 pub use answer::{BeatAnswer, BeatAnswerError};
+pub use kept::Kept;
 pub use parse::BeatError;
 
 /// What a worker says of one operation on one of its deckies.
@@ -131,17 +133,23 @@ impl KnownRows {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WorkerStatus {
+    /// Whether there was a status at all.
+    pub(crate) is_told: bool,
     /// Whether anything is deployed there.
     pub is_deployed: bool,
-    /// The services that it keeps for each decky.
-    pub deckies: BTreeMap<DeckyName, Vec<ServiceName>>,
+    /// What it keeps of each decky.
+    pub deckies: BTreeMap<DeckyName, Kept>,
     /// What really runs.
     pub runtime: BTreeMap<DeckyName, DeckyRuntime>,
 }
 
 impl Beat {
-    /// The longest body that is read: 256 KiB.
-    pub const MAX_BYTES: usize = 256 << 10;
+    /// The longest body that is read at all: a fleet's settings, and a MiB.
+    pub const MAX_BYTES: usize = crate::fleet::FleetConfig::MAX_BYTES + (1 << 20);
+    /// The longest beat of a worker of ours, and what a beat may have beside the
+    /// settings of its deckies: 256 KiB. See
+    /// [`Runner::beat_bytes`](crate::Runner::beat_bytes).
+    pub const USUAL_BYTES: usize = 256 << 10;
     /// The most deltas that are taken from one beat; those after it are
     /// answered as malformed.
     pub const MAX_DELTAS: usize = 512;

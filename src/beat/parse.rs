@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 
 use crate::fleet::DeckyRuntime;
 use crate::lifecycle::text::one_line;
-use crate::lifecycle::{DeckyName, Failure, HostId, Operation, ServiceName};
+use crate::lifecycle::{DeckyName, Failure, HostId, Operation};
 
-use super::{Beat, Delta, KnownRows, Reported, WorkerStatus};
+use super::{Beat, Delta, Kept, KnownRows, Reported, WorkerStatus};
 
 /// The body is not a heartbeat. Nothing of it counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeatError {
     /// It is longer than any beat.
-    #[error("a heartbeat has at most 262144 bytes, this one has {len}; say less in one")]
+    #[error("a heartbeat has at most {} bytes, this one has {len}; say less in one", Beat::MAX_BYTES)]
     TooLong {
         /// Its length in bytes.
         len: usize,
@@ -117,21 +117,13 @@ fn status(fields: &Map<String, Value>) -> WorkerStatus {
     let deckies = fields.get("deckies").and_then(Value::as_array).into_iter().flatten();
     let runtime = fields.get("runtime").and_then(Value::as_object).into_iter().flatten();
     WorkerStatus {
+        is_told: true,
         is_deployed: fields.get("deployed").and_then(Value::as_bool).unwrap_or(false),
-        deckies: deckies.filter_map(kept).collect(),
+        deckies: deckies.filter_map(Kept::read).collect(),
         runtime: runtime
             .filter_map(|(decky, value)| Some((DeckyName::parse(decky).ok()?, state(value)?)))
             .collect(),
     }
-}
-
-/// A decky that the worker keeps, and its services.
-fn kept(value: &Value) -> Option<(DeckyName, Vec<ServiceName>)> {
-    let name = DeckyName::parse(value.get("name")?.as_str()?).ok()?;
-    let services = value.get("services")?.as_array()?;
-    let services: Option<Vec<_>> =
-        services.iter().map(|service| ServiceName::parse(service.as_str()?).ok()).collect();
-    Some((name, services?))
 }
 
 fn state(value: &Value) -> Option<DeckyRuntime> {

@@ -107,10 +107,10 @@ fn root(prefix: &str, value: &Value, problems: &mut Problems) -> Option<FleetCon
         .enumerate()
         .map(|(place, value)| decky(&format!("{prefix}deckies[{place}]"), value, problems))
         .collect();
-    if let (Some(subnet), Some(gateway)) = (subnet, gateway) {
-        if let Some((field, what, hint)) = whole::unfit(&subnet, gateway) {
-            report(problems, &format!("{prefix}{field}"), what, &hint);
-        }
+    if let (Some(subnet), Some(gateway)) = (subnet, gateway)
+        && let Some((field, what, hint)) = whole::unfit(&subnet, gateway)
+    {
+        report(problems, &format!("{prefix}{field}"), what, &hint);
     }
     whole::check(
         &deckies,

@@ -1,5 +1,6 @@
 //! What a master asks a worker: the original's agent, over mTLS.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,12 +11,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
-use crate::agent::Host;
+use crate::agent::Pins;
 use crate::lifecycle::{DeckyName, Failure, LifecycleId, Status};
 use crate::worker::{BodyError, DeployDispatch, DryRun, MutateDispatch, TeardownDispatch, Worker};
 
-use super::PeerCertificate;
 use super::answer::{Answer, Given, Trouble, answer, given, healthy, not_found, read, start, wrong_method};
+use super::{PeerCertificate, Stop};
 
 /// What a master asks of a worker, over mutual TLS: the original's agent. For
 /// the master alone, by the certificate that it shows; whoever else comes is
@@ -26,18 +27,19 @@ use super::answer::{Answer, Given, Trouble, answer, given, healthy, not_found, r
 /// | `GET /health`, `GET /status` | 200 |
 /// | `POST /deploy`, `POST /mutate` | 202 once it is durable; the work goes on in a task of its own |
 /// | `POST /teardown` | 200 once it is done |
+/// | `POST /self-destruct` | 403, unless [`Agent::self_destruct`] allows it |
 ///
 /// It goes behind a [`Server`](super::Server) over TLS, or one that puts a
 /// [`PeerCertificate`] into each request.
 ///
 /// ```no_run
 /// use std::{sync::Arc, time::Duration};
-/// use decnet_lifecycle::agent::{Host, Pin, https::Identity};
+/// use decnet_lifecycle::agent::{Pins, https::Identity};
 /// use decnet_lifecycle::http::{self, Server, ServerLimits, Stop};
 /// use decnet_lifecycle::worker::Worker;
 ///
-/// # async fn serve(worker: Worker, master: Host) -> Result<(), Box<dyn std::error::Error>> {
-/// let agent = http::agent(worker, master);
+/// # async fn serve(worker: Worker) -> Result<(), Box<dyn std::error::Error>> {
+/// let agent = http::agent(worker, "192.0.2.1:8770", Pins::ca_only());
 /// let mut limits = ServerLimits::default();
 /// limits.request = Duration::from_secs(5 * 60); // a teardown is answered when it is done
 /// let server = Server::bind("0.0.0.0:8765".parse()?).await?;
@@ -49,20 +51,46 @@ use super::answer::{Answer, Given, Trouble, answer, given, healthy, not_found, r
 #[must_use]
 pub struct Agent {
     worker: Worker,
-    master: Arc<Host>,
+    master: Arc<Master>,
     body_bytes: usize,
+    end: Option<Stop>,
 }
 
-/// The agent of this worker, for this master: its address, and the certificate
-/// that it shows.
-pub fn agent(worker: Worker, master: Host) -> Agent {
-    Agent { worker, master: Arc::new(master), body_bytes: DeployDispatch::MAX_BYTES }
+/// Who may ask.
+#[derive(Debug)]
+struct Master {
+    /// Where it is called itself.
+    address: String,
+    pins: Pins,
+}
+
+impl Master {
+    /// The original's certificate for calls is made out to a name, and to no
+    /// address but loopback.
+    fn is_shown_by(&self, certificate: &[u8]) -> bool {
+        [self.address.as_str(), "decnet-master:1"].iter().any(|of| self.pins.are_shown_by(of, certificate))
+    }
+}
+
+/// The agent of this worker, for the master at this address. Without a pin the
+/// master's certificate is one of the CA that is made out to the address or to
+/// `decnet-master`, as the original's is.
+pub fn agent(worker: Worker, address: &str, pins: impl Into<Pins>) -> Agent {
+    let master = Master { address: address.to_owned(), pins: pins.into() };
+    Agent { worker, master: Arc::new(master), body_bytes: DeployDispatch::MAX_BYTES, end: None }
 }
 
 impl Agent {
     /// The most bytes of a body. Without: [`DeployDispatch::MAX_BYTES`].
     pub const fn body_bytes(mut self, most: usize) -> Self {
         self.body_bytes = most;
+        self
+    }
+
+    /// Lets the master end this worker: `POST /self-destruct` takes all down,
+    /// and says so here. The worker's files stay.
+    pub fn self_destruct(mut self, stop: Stop) -> Self {
+        self.end = Some(stop);
         self
     }
 
@@ -85,6 +113,7 @@ impl Agent {
             .route("/deploy", post(deploy))
             .route("/mutate", post(mutate))
             .route("/teardown", post(teardown))
+            .route("/self-destruct", post(self_destruct))
             .method_not_allowed_fallback(wrong_method)
     }
 
@@ -108,7 +137,7 @@ async fn only_the_master(State(agent): State<Agent>, request: Request, next: Nex
     match request.extensions().get::<PeerCertificate>() {
         Some(shown) if agent.master.is_shown_by(shown.der()) => next.run(request).await,
         _ => {
-            let detail = "the certificate is not the master's: neither the pinned one, nor, without a pin, made out to the master's address";
+            let detail = "the certificate is not the master's: neither a pinned one, nor, without a pin, made out to the master's address or to decnet-master";
             Trouble::new(StatusCode::FORBIDDEN, detail).into_response()
         }
     }
@@ -141,7 +170,12 @@ async fn mutate(State(agent): State<Agent>, body: Given) -> Answer {
         DryRun::Yes => (StatusCode::OK, "dry_run"),
         DryRun::No => (StatusCode::ACCEPTED, "accepted"),
     };
-    start(async move { agent.worker.mutate(dispatch).await }).await?;
+    let unknown = dispatch.dry_run == DryRun::Yes;
+    let taken = start(async move { agent.worker.mutate(dispatch).await }).await;
+    taken.map_err(|trouble| match trouble.status {
+        StatusCode::UNPROCESSABLE_ENTITY if unknown => Trouble { status: StatusCode::NOT_FOUND, ..trouble },
+        _ => trouble,
+    })?;
     Ok(answer(code, &json!({"status": word, "decky_id": decky, "services": services})))
 }
 
@@ -159,6 +193,25 @@ async fn teardown(State(agent): State<Agent>, body: Given) -> Answer {
             Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         }
     }
+}
+
+/// Takes all down, and ends this worker. Its files stay.
+async fn self_destruct(State(agent): State<Agent>) -> Answer {
+    let Some(end) = agent.end else {
+        return Err(Trouble::new(StatusCode::FORBIDDEN, "this worker does not let its master end it"));
+    };
+    let all = TeardownDispatch { decky: None, lifecycle_ids: BTreeMap::new() };
+    let worker = agent.worker.clone();
+    let (_, ids): (_, Vec<LifecycleId>) = start(async move { worker.teardown(all).await }).await?;
+    let rows = agent.worker.runner().wait(&ids).await?;
+    if let Some(row) = rows.iter().find(|row| row.status() != Status::Succeeded) {
+        let why = row.failure().map(Failure::to_string).unwrap_or_default();
+        let detail = format!("{} is still up, so this worker stays: {why}", row.decky);
+        return Err(Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
+    }
+    log::warn!(target: "decnet_lifecycle::worker", rows = rows.len(); "the master has ended this worker");
+    end.now();
+    Ok(answer(StatusCode::OK, &json!({"status": "self_destruct_scheduled"})))
 }
 
 fn wrong_body(error: BodyError) -> Trouble {

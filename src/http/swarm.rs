@@ -142,6 +142,14 @@ impl Swarm {
         self.hosts.trouble()
     }
 
+    /// Answers a request whose body is not read.
+    fn refuse(&self, trouble: Trouble) -> Response {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let mut response = trouble.into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
     /// Routes of one's own, for hosts alone: each request that gets there has
     /// its [`Caller`] among its extensions.
     pub fn guard(&self, routes: Router) -> Router {
@@ -159,6 +167,7 @@ impl Swarm {
             .route("/swarm/heartbeat", post(counted))
             .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(self.body_bytes))
+            .layer(from_fn_with_state(self.clone(), has_room))
             .with_state(self.clone())
     }
 }
@@ -182,10 +191,49 @@ async fn only_hosts(State(swarm): State<Swarm>, mut request: Request, next: Next
         Some(Err(error)) => unavailable(&error),
         Some(Ok(None)) | None => Trouble::new(StatusCode::FORBIDDEN, NO_HOST),
     };
-    swarm.refused.fetch_add(1, Ordering::Relaxed);
-    let mut response = trouble.into_response();
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    swarm.refuse(trouble)
+}
+
+/// A beat is no longer than its host's deckies can make it, which is known
+/// before a byte of it is read. One that is refused is told here too: its
+/// worker only sees that it was.
+async fn has_room(
+    State(swarm): State<Swarm>,
+    caller: Option<Extension<Caller>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(Extension(Caller(host))) = caller else { return next.run(request).await };
+    match room(&swarm, &host, length(&request)).await {
+        Ok(()) => next.run(request).await,
+        Err(trouble) => swarm.refuse(trouble),
+    }
+}
+
+async fn room(swarm: &Swarm, host: &Host, length: usize) -> Result<(), Trouble> {
+    if length <= Beat::USUAL_BYTES {
+        return Ok(());
+    }
+    let most = swarm.runner.beat_bytes(&host.id).await?;
+    if length <= most {
+        return Ok(());
+    }
+    let why = match length {
+        usize::MAX => "it does not say how many bytes it has".to_owned(),
+        length => format!("it has {length} bytes, and what is deployed there can make it {most}"),
+    };
+    log::error!(target: "decnet_lifecycle::http", host:% = host.id, why:% = why; "a beat was refused, so its rows will fail as lost");
+    swarm.runner.beat_refused(&host.id, &why);
+    Err(Trouble::new(StatusCode::PAYLOAD_TOO_LARGE, why))
+}
+
+/// How many bytes a request says that its body has; nobody knows of one that
+/// comes in pieces.
+fn length(request: &Request) -> usize {
+    let headers = request.headers();
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let unsaid = if headers.contains_key(header::TRANSFER_ENCODING) { usize::MAX } else { 0 };
+    said.unwrap_or(unsaid)
 }
 
 async fn counted(

@@ -120,6 +120,7 @@ pub fn decky(decky: &DeckyStatus, now: Timestamp) -> Value {
         Health::Unsure => "unsure",
         Health::Underway => "underway",
         Health::Stranger => "stranger",
+        Health::Left => "left",
         Health::Unseen => "unseen",
     };
     let last = decky.last.as_ref().map(|row| {
@@ -130,7 +131,7 @@ pub fn decky(decky: &DeckyStatus, now: Timestamp) -> Value {
     });
     json!({
         "decky": decky.decky, "home": decky.home.key(), "host": decky.home.host(),
-        "ip": placed.map(|placed| placed.config.ip.to_string()),
+        "ip": placed.map(|placed| placed.config.ip.to_string()), "agent_ip": decky.address,
         "engine": placed.and_then(|placed| placed.engine.as_ref()),
         "services": decky.services(), "running": up, "of": of, "health": health, "up": decky.to_string(),
         "runtime": decky.runtime.as_ref().map(|runtime| &runtime.services), "last": last,

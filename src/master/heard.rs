@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::beat::KnownRows;
+use crate::beat::{Kept, KnownRows, WorkerStatus};
 use crate::fleet::DeckyRuntime;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, Status};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status, Timestamp};
+
+use super::unnamed::{End, Sight, Steady, Watched, Weight, Words};
 
 /// What is known of worker hosts from their beats, and which rows they have.
 ///
@@ -29,20 +31,46 @@ struct Worker {
     was_heard: bool,
     /// Whether this master was paused, and has not heard it since.
     is_owed_a_word: bool,
-    /// Whether it names rows in its beats, and so takes each row once.
-    names_rows: bool,
-    runtime: BTreeMap<DeckyName, DeckyRuntime>,
+    names: Names,
+    /// What its last beat says of its deckies.
+    status: WorkerStatus,
+    /// Why its last beat was not taken.
+    refused: Option<String>,
     handed: BTreeMap<LifecycleId, Handed>,
+    /// How many calls it was handed rows by.
+    calls: u64,
+    words: Words,
+}
+
+/// Whether a worker names rows in its beats, and so takes each row once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Names {
+    #[default]
+    NotHeard,
+    Rows,
+    NoRows,
 }
 
 /// A running row of a worker's decky.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Handed {
+    decky: DeckyName,
     /// Whether the worker has taken it, and so should know it.
     taken: bool,
     /// Since when its beats have not named the row.
     missing_since: Option<Duration>,
     asked_to_stop: bool,
+    /// For a worker that names no rows.
+    watched: Watched,
+}
+
+/// A word of an operation's end that names no row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) decky: &'a DeckyName,
+    pub(crate) operation: Operation,
+    pub(crate) claim: Timestamp,
+    pub(crate) is_good: bool,
 }
 
 impl Heard {
@@ -52,7 +80,18 @@ impl Heard {
         let worker = hosts.entry(host.clone()).or_default();
         worker.last = Some(at);
         worker.was_heard = true;
+        worker.refused = None;
         worker.is_owed_a_word = false;
+    }
+
+    /// A beat of the host was not taken.
+    pub(crate) fn was_refused(&self, host: &HostId, why: String) {
+        self.lock().entry(host.clone()).or_default().refused = Some(why);
+    }
+
+    /// Why the host's last beat was not taken, if it wasn't.
+    pub(crate) fn refused(&self, host: &HostId) -> Option<String> {
+        self.lock().get(host)?.refused.clone()
     }
 
     /// From now on the host has the whole of [`Deadlines::silence`] to be heard
@@ -93,20 +132,31 @@ impl Heard {
 
     /// The host named a row, or says which rows it knows.
     pub(crate) fn names_rows(&self, host: &HostId) {
-        self.lock().entry(host.clone()).or_default().names_rows = true;
+        self.lock().entry(host.clone()).or_default().names = Names::Rows;
     }
 
     /// The host beats as one that names no rows; another program may have
     /// taken its place.
     pub(crate) fn names_no_rows(&self, host: &HostId) {
-        if let Some(worker) = self.lock().get_mut(host) {
-            worker.names_rows = false;
-        }
+        self.lock().entry(host.clone()).or_default().names = Names::NoRows;
     }
 
     /// Whether the host is known to name rows.
     pub(crate) fn has_named_rows(&self, host: &HostId) -> bool {
-        self.lock().get(host).is_some_and(|worker| worker.names_rows)
+        self.lock().get(host).is_some_and(|worker| worker.names == Names::Rows)
+    }
+
+    /// Whether the host is known to name none.
+    pub(crate) fn has_named_none(&self, host: &HostId) -> bool {
+        self.lock().get(host).is_some_and(|worker| worker.names == Names::NoRows)
+    }
+
+    /// Whether the host has taken the row, and is known to name none, and so
+    /// can't be asked to stop it.
+    pub(crate) fn cant_be_asked(&self, host: &HostId, id: LifecycleId) -> bool {
+        let hosts = self.lock();
+        let worker = hosts.get(host).filter(|worker| worker.names == Names::NoRows);
+        worker.and_then(|worker| worker.handed.get(&id)).is_some_and(|row| row.taken)
     }
 
     /// The hosts that have been silent since before this time.
@@ -122,7 +172,7 @@ impl Heard {
     pub(crate) fn forget(&self, host: &HostId, before: Duration) {
         if let Some(worker) = self.lock().get_mut(host).filter(|worker| worker.last < Some(before)) {
             worker.last = None;
-            worker.runtime.clear();
+            worker.status = WorkerStatus::default();
         }
     }
 
@@ -134,20 +184,42 @@ impl Heard {
         match row.status() {
             Status::Pending => {}
             Status::Running => {
-                let handed = hosts.entry(host.clone()).or_default().handed.entry(row.id).or_default();
+                let Worker { handed, words, .. } = hosts.entry(host.clone()).or_default();
+                let handed = handed.entry(row.id).or_insert_with(|| Handed {
+                    decky: row.decky.clone(),
+                    taken: false,
+                    missing_since: None,
+                    asked_to_stop: false,
+                    watched: Watched::begun_after(words),
+                });
                 handed.asked_to_stop |= row.cancel_requested_at.is_some();
             }
             Status::Succeeded | Status::Failed => {
-                if let Some(worker) = hosts.get_mut(host) {
-                    worker.handed.remove(&row.id);
+                if let Some(worker) = hosts.get_mut(host)
+                    && let Some(handed) = worker.handed.remove(&row.id)
+                {
+                    worker.words.ended(row.id, handed.watched);
                 }
             }
         }
     }
 
-    /// The worker has taken the row; one that has ended by now is not the
-    /// worker's any more.
-    pub(crate) fn hand_over(&self, host: &HostId, id: LifecycleId) {
+    /// The worker has taken these rows, by one call; those that have ended by
+    /// now are not the worker's any more.
+    pub(crate) fn hand_over(&self, host: &HostId, ids: impl Iterator<Item = LifecycleId>) {
+        let mut hosts = self.lock();
+        let Some(worker) = hosts.get_mut(host) else { return };
+        worker.calls += 1;
+        for id in ids {
+            if let Some(handed) = worker.handed.get_mut(&id) {
+                handed.taken = true;
+                handed.watched.call = Some(worker.calls);
+            }
+        }
+    }
+
+    /// The worker has taken the row, by a call of an earlier start.
+    pub(crate) fn has_taken(&self, host: &HostId, id: LifecycleId) {
         if let Some(handed) = self.lock().get_mut(host).and_then(|worker| worker.handed.get_mut(&id)) {
             handed.taken = true;
         }
@@ -160,21 +232,24 @@ impl Heard {
         handed.filter(|(_, row)| row.taken && row.asked_to_stop).map(|(id, _)| *id).collect()
     }
 
-    /// What the worker says it knows and what really runs. Gives the rows that
-    /// it was handed and has not named for the grace, over several beats.
+    /// What the worker says it knows and what really runs. Gives what it said
+    /// before, and the rows that it was handed and has not named for the grace,
+    /// over several beats.
     pub(crate) fn says(
         &self,
         host: &HostId,
         known: &KnownRows,
-        runtime: &BTreeMap<DeckyName, DeckyRuntime>,
+        status: WorkerStatus,
         at: Duration,
         grace: Duration,
-    ) -> Vec<LifecycleId> {
+    ) -> (WorkerStatus, Vec<LifecycleId>) {
         let mut hosts = self.lock();
         let worker = hosts.entry(host.clone()).or_default();
-        worker.runtime.clone_from(runtime);
-        worker.names_rows |= known.are_named();
-        let KnownRows::These(known) = known else { return Vec::new() };
+        let before = std::mem::replace(&mut worker.status, status);
+        if known.are_named() {
+            worker.names = Names::Rows;
+        }
+        let KnownRows::These(known) = known else { return (before, Vec::new()) };
         let mut lost = Vec::new();
         for (id, row) in worker.handed.iter_mut().filter(|(_, row)| row.taken) {
             if known.contains(id) {
@@ -183,17 +258,17 @@ impl Heard {
                 lost.push(*id);
             }
         }
-        lost
+        (before, lost)
     }
 
     /// What every host last said really runs there.
     pub(crate) fn runtimes(&self) -> BTreeMap<HostId, BTreeMap<DeckyName, DeckyRuntime>> {
-        self.lock().iter().map(|(host, worker)| (host.clone(), worker.runtime.clone())).collect()
+        self.lock().iter().map(|(host, worker)| (host.clone(), worker.status.runtime.clone())).collect()
     }
 
     /// What the host last said really runs of a decky.
     pub(crate) fn runtime(&self, host: &HostId, decky: &DeckyName) -> Option<DeckyRuntime> {
-        self.lock().get(host)?.runtime.get(decky).cloned()
+        self.lock().get(host)?.status.runtime.get(decky).cloned()
     }
 
     /// Whether the host's last beat left the row out of those it knows.
@@ -201,6 +276,122 @@ impl Heard {
         let hosts = self.lock();
         let row = hosts.get(host).and_then(|worker| worker.handed.get(&id));
         row.is_some_and(|row| row.missing_since.is_some())
+    }
+
+    /// What the host last said that it keeps of a decky.
+    pub(crate) fn kept(&self, host: &HostId, decky: &DeckyName) -> Option<Kept> {
+        self.lock().get(host)?.status.deckies.get(decky).cloned()
+    }
+
+    /// The rows that the worker has taken, and their deckies.
+    pub(crate) fn taken(&self, host: &HostId) -> Vec<(LifecycleId, DeckyName)> {
+        let hosts = self.lock();
+        let handed =
+            hosts.get(host).into_iter().flat_map(|worker| &worker.handed).filter(|(_, row)| row.taken);
+        handed.map(|(id, row)| (*id, row.decky.clone())).collect()
+    }
+
+    /// A beat shows this of a taken row's decky; what ends the row by it.
+    pub(crate) fn look(
+        &self,
+        host: &HostId,
+        id: LifecycleId,
+        sights: (Sight, Sight),
+        wants: &[ServiceName],
+        at: Duration,
+        steady: Steady,
+    ) -> Option<End> {
+        let mut hosts = self.lock();
+        let row = hosts.get_mut(host)?.handed.get_mut(&id)?;
+        let end = row.watched.look(sights, wants, at, steady);
+        if row.asked_to_stop { Some(End::Cancelled) } else { end }
+    }
+
+    /// A word that ended no row: it is kept, and beside the row that it may be
+    /// about, why it was not taken.
+    pub(crate) fn keep_word(
+        &self,
+        host: &HostId,
+        said: Said<'_>,
+        doubt: Option<(LifecycleId, String)>,
+        at: Duration,
+        patience: Duration,
+    ) {
+        let mut hosts = self.lock();
+        let worker = hosts.entry(host.clone()).or_default();
+        worker.words.keep(said.decky, said.operation, (said.claim, said.is_good), at, patience);
+        if let Some((id, why)) = doubt
+            && let Some(row) = worker.handed.get_mut(&id)
+        {
+            row.watched.doubt = Some(why);
+        }
+    }
+
+    /// Keeps beside a row why a word was not taken for its own.
+    pub(crate) fn keep_doubt(&self, host: &HostId, id: LifecycleId, why: String) {
+        if let Some(row) = self.lock().get_mut(host).and_then(|worker| worker.handed.get_mut(&id)) {
+            row.watched.doubt = Some(why);
+        }
+    }
+
+    /// What a word comes to for a running row; see [`Words::weigh`].
+    pub(crate) fn weigh(
+        &self,
+        host: &HostId,
+        id: LifecycleId,
+        said: Said<'_>,
+        silent: usize,
+        spent: &[Timestamp],
+    ) -> Weight {
+        let hosts = self.lock();
+        let Some(worker) = hosts.get(host) else { return Weight::Doubtful };
+        let Some(row) = worker.handed.get(&id) else { return Weight::Doubtful };
+        let word = (said.claim, said.is_good);
+        worker.words.weigh(said.decky, said.operation, &row.watched, word, (silent, spent))
+    }
+
+    /// Whether no word of this ended row can be on its way any more.
+    pub(crate) fn is_over(&self, host: &HostId, id: LifecycleId) -> bool {
+        self.lock().get(host).is_some_and(|worker| worker.words.is_over(id))
+    }
+
+    /// Whether this ended row is known to have wanted other services.
+    pub(crate) fn wanted_other_than(&self, host: &HostId, id: LifecycleId, services: &[ServiceName]) -> bool {
+        self.lock().get(host).is_some_and(|worker| worker.words.wanted_other_than(id, services))
+    }
+
+    /// By which call the worker was sent the row.
+    pub(crate) fn call_of(&self, host: &HostId, id: LifecycleId) -> Option<u64> {
+        self.lock().get(host)?.handed.get(&id)?.watched.call
+    }
+
+    /// A word has ended this row, and so its call is over: the other rows of the
+    /// call have ended as well.
+    pub(crate) fn call_is_over(
+        &self,
+        host: &HostId,
+        (id, call): (LifecycleId, Option<u64>),
+        failed: Option<&str>,
+        at: Duration,
+    ) {
+        let mut hosts = self.lock();
+        let Some(worker) = hosts.get_mut(host) else { return };
+        worker.words.over(id);
+        let same = worker.handed.values_mut().filter(|row| call.is_some() && row.watched.call == call);
+        same.for_each(|row| row.watched.set_over(at, failed));
+    }
+
+    /// What was not taken for a row's word, and for how long its decky is seen
+    /// as asked.
+    pub(crate) fn doubt(
+        &self,
+        host: &HostId,
+        id: LifecycleId,
+        now: Duration,
+    ) -> (Option<String>, Option<Duration>) {
+        let hosts = self.lock();
+        let row = hosts.get(host).and_then(|worker| worker.handed.get(&id));
+        row.map_or((None, None), |row| (row.watched.doubt.clone(), row.watched.seen_for(now)))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Worker>> {

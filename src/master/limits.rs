@@ -22,11 +22,13 @@ pub struct Deadlines {
     /// A running row that nobody ends fails after this: 30 minutes.
     pub run: Duration,
     /// The running rows of a host that has not been heard for this long fail:
-    /// 5 minutes, ten beats.
+    /// 5 minutes, ten beats. Of a worker that names no rows, also how long its
+    /// beats must show a decky as asked that they have never shown otherwise.
     pub silence: Duration,
     /// A row that its worker should know and has not named in its beats for
-    /// this long fails: 90 seconds, three beats. Only for workers that name
-    /// rows.
+    /// this long fails: 90 seconds, three beats. Of a worker that names no rows
+    /// instead how long its beats must show a decky as asked after a change, and
+    /// the longest that a post of its is taken to be on its way.
     pub unknown: Duration,
     /// How long an engine may take to stop once it was asked: 30 seconds.
     pub cancel: Duration,

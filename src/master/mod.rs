@@ -22,15 +22,17 @@ mod local;
 mod panic;
 mod swarm;
 mod time;
+mod unnamed;
 
 pub(crate) use active::{Active, Guard, Stage};
 pub(crate) use ending::{close, fail_open, fail_pending};
-pub(crate) use heard::Heard;
+pub(crate) use heard::{Heard, Said};
 pub use limits::{Deadlines, Limits};
 pub(crate) use local::{Local, Turn};
 pub(crate) use panic::panic_text;
 pub(crate) use swarm::{HostTurn, Swarm};
 pub(crate) use time::Time;
+pub(crate) use unnamed::{End, Sight, Steady, Weight};
 
 /// One master.
 #[derive(Debug)]

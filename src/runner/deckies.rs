@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
+use crate::beat::Beat;
 use crate::decide::{Batch, Change, Outcome, Refusal};
 use crate::fleet::{DeckyRuntime, FleetConfig};
-use crate::lifecycle::{DeckyName, EngineName, Record};
+use crate::lifecycle::text::one_line;
+use crate::lifecycle::{DeckyName, EngineName, HostId, Operation, Record, Status};
 use crate::placement::{Home, Placed, Placement, Placements, Plan, Standing, fleet_of, plan};
 use crate::store::{PlacementQuery, Query, StoreError};
 
@@ -24,6 +27,10 @@ pub struct DeckyStatus {
     pub placement: Option<Placement>,
     /// What really runs of it; none if that can't be seen now.
     pub runtime: Option<DeckyRuntime>,
+    /// The address that its agent says that it has, if it is not the one that
+    /// it was to have: DECNET's agent gives deckies others where its network is
+    /// not the one that it was told.
+    pub address: Option<IpAddr>,
     /// Its newest row.
     pub last: Option<Record>,
 }
@@ -44,13 +51,25 @@ pub enum Health {
     Underway,
     /// It runs, and nobody has placed it.
     Stranger,
+    /// It was taken down, and its agent has left its base container, which has
+    /// its address: that goes with the last decky of the host.
+    Left,
 }
 
 impl DeckyStatus {
     /// How it stands.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Some(placement) = &self.placement else { return Health::Stranger };
+        let Some(placement) = &self.placement else {
+            let torn_down = |row: &Record| {
+                (row.operation, row.status()) == (Operation::Teardown, Status::Succeeded)
+                    && row.host.as_ref() == self.home.host()
+            };
+            let is_left = self.home.host().is_some()
+                && self.last.as_ref().is_some_and(torn_down)
+                && !self.services().iter().any(|service| self.state(service) == Some("running"));
+            return if is_left { Health::Left } else { Health::Stranger };
+        };
         match &placement.standing {
             Standing::Nothing => Health::Underway,
             Standing::Unsure { .. } => Health::Unsure,
@@ -102,7 +121,13 @@ impl fmt::Display for DeckyStatus {
             if not.is_empty() { Ok(()) } else { write!(f, " ({})", not.join(", ")) }
         };
         match self.health() {
-            Health::Up | Health::Down => counted(f),
+            Health::Up | Health::Down => {
+                counted(f)?;
+                self.address.map_or(Ok(()), |address| write!(f, ", its agent gave it {address}"))
+            }
+            Health::Left => f.write_str(
+                "taken down; its agent left its base container, which goes with the host's last decky",
+            ),
             Health::Unseen => write!(f, "?/{all}"),
             Health::Underway => f.write_str("under way"),
             Health::Stranger => f.write_str("not placed by this master"),
@@ -160,7 +185,8 @@ impl Runner {
         let placements = self.placements(&PlacementQuery::All).await?;
         let own = self.shared.master.home();
         let here = self.runtime_here(&placements).await;
-        let there = self.shared.master.swarm.heard.runtimes();
+        let heard = &self.shared.master.swarm.heard;
+        let there = heard.runtimes();
         let mut all = Vec::new();
         let mut placed: BTreeSet<(DeckyName, Home)> = BTreeSet::new();
         for placement in placements {
@@ -180,11 +206,15 @@ impl Runner {
             let newest = Query::new().decky(placement.decky.clone()).limit(1);
             let last = self.list(&newest).await?.records.pop();
             placed.insert((placement.decky.clone(), home.clone()));
+            let own_ip = placement.likeliest().map(|placed| placed.config.ip);
+            let kept = home.host().and_then(|host| heard.kept(host, &placement.decky));
+            let address = kept.and_then(|kept| kept.ip).filter(|ip| own_ip != Some(*ip));
             all.push(DeckyStatus {
                 decky: placement.decky.clone(),
                 home,
                 placement: Some(placement),
                 runtime,
+                address,
                 last,
             });
         }
@@ -196,10 +226,38 @@ impl Runner {
         );
         for (decky, home, runtime) in strangers {
             if !placed.contains(&(decky.clone(), home.clone())) {
-                all.push(DeckyStatus { decky, home, placement: None, runtime: Some(runtime), last: None });
+                // Only of a host is anything left that its rows tell more of.
+                let newest = Query::new().decky(decky.clone()).limit(1);
+                let last = match home.host() {
+                    Some(_) => self.list(&newest).await?.records.pop(),
+                    None => None,
+                };
+                let runtime = Some(runtime);
+                all.push(DeckyStatus { decky, home, placement: None, runtime, address: None, last });
             }
         }
         Ok(all)
+    }
+
+    /// How many bytes a beat of this host may have: it tells the settings of all
+    /// deckies there, so that many as these take, and [`Beat::USUAL_BYTES`] more.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the placements can't be read.
+    pub async fn beat_bytes(&self, host: &HostId) -> Result<usize, StoreError> {
+        let placements = self.placements(&PlacementQuery::At(Home::Host(host.clone()))).await?;
+        let possible = placements.iter().flat_map(Placement::possibilities);
+        let bytes: usize =
+            possible.map(|placed| serde_json::to_vec(&placed.config).map_or(0, |json| json.len())).sum();
+        // Another writer of JSON may take six bytes for a letter of two.
+        Ok(bytes.saturating_mul(3).saturating_add(Beat::USUAL_BYTES).min(Beat::MAX_BYTES))
+    }
+
+    /// A beat of this host was refused, and why: if its rows fail because it is
+    /// not heard, they say so.
+    pub fn beat_refused(&self, host: &HostId, why: &str) {
+        self.shared.master.swarm.heard.was_refused(host, one_line(why, 300));
     }
 
     /// What the engine says of what is at home here; none if it can't.

@@ -23,6 +23,9 @@ pub(super) struct Liveness {
     pub(super) silent_for: Option<Duration>,
     pub(super) runtime: Option<DeckyRuntime>,
     pub(super) knows_row: bool,
+    /// A word that was not taken for the row's, and for how long its decky has
+    /// been seen as asked; of a worker that names no rows.
+    pub(super) doubt: (Option<String>, Option<Duration>),
 }
 
 impl Explanation {
@@ -89,6 +92,12 @@ impl fmt::Display for Explanation {
             }
             if !known.knows_row {
                 f.write_str(", its worker does not know of the row")?;
+            }
+            if let Some(seen) = known.doubt.1 {
+                write!(f, ", seen as asked for {} s", seen.as_secs())?;
+            }
+            if let Some(doubt) = &known.doubt.0 {
+                write!(f, "; {doubt}")?;
             }
         }
         if record.cancel_requested_at.is_some() {

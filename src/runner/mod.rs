@@ -112,13 +112,15 @@ impl Runner {
     /// # Errors
     /// [`StoreError`]: don't settle the beat, the worker sends it again.
     pub async fn apply_deltas(&self, host: &HostId, deltas: &[Delta]) -> Result<Vec<Verdict>, StoreError> {
-        heartbeat::apply(&self.shared.master, host, deltas).await
+        heartbeat::apply(&self.shared.master, host, deltas, None).await
     }
 
     /// Takes a whole beat of a host: its deltas as [`Runner::apply_deltas`]
     /// does, what runs there, and which rows it knows. A row that was handed
     /// to it and that it has not named for [`Deadlines::unknown`] fails as
-    /// lost. Gives the answer for a worker that names rows.
+    /// lost. Of a worker that names no rows, what its beats show ends rows too:
+    /// a lost word locks no decky out. Gives the answer for a worker that names
+    /// rows.
     ///
     /// `host` is who the caller has authenticated, never what the body says.
     /// Cancel-safe: what was not committed is sent again by the worker.
@@ -226,6 +228,7 @@ impl Runner {
                 silent_for: self.silent_for(host),
                 runtime: master.swarm.heard.runtime(host, &record.decky),
                 knows_row: !master.swarm.heard.is_missing(host, id),
+                doubt: master.swarm.heard.doubt(host, id, master.time.clock.monotonic()),
             });
             Explanation::new(record, master.time.clock.now()).driven(stage).host(host)
         }))

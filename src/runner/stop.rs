@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
+use crate::heartbeat;
+use crate::journal::CommitError;
 use crate::lifecycle::{AnyLifecycle, Failure, FailureKind, LifecycleId};
 use crate::store::StoreError;
 
@@ -13,7 +15,8 @@ use super::Runner;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cancelled {
-    /// The row had not started, and has now failed as cancelled.
+    /// The row had not started, or its worker can't be asked to stop; it has
+    /// now failed as cancelled.
     Ended,
     /// The intent is durable; the row ends when what drives it has stopped.
     Requested,
@@ -26,8 +29,9 @@ pub enum Cancelled {
 impl Runner {
     /// Asks a row to stop. The intent is durable when this returns, and whoever
     /// drives the row here has been told; a worker hears it in the answer to
-    /// its next beat. If the future is dropped once the intent is durable, the
-    /// next sweep tells.
+    /// its next beat. A worker that names no rows can't be asked: its row ends
+    /// at once, or with its next beat, and says so. If the future is dropped once
+    /// the intent is durable, the next sweep tells.
     ///
     /// # Errors
     /// [`StoreError`] if the intent could not be kept.
@@ -47,8 +51,26 @@ impl Runner {
                 }
             }
             AnyLifecycle::Running(row) => {
-                row.hand_over();
-                Cancelled::Requested
+                let host =
+                    row.host().filter(|host| master.swarm.heard.cant_be_asked(host, row.id())).cloned();
+                let Some(host) = host else {
+                    row.hand_over();
+                    return Ok(Cancelled::Requested);
+                };
+                match master
+                    .journal
+                    .commit(row.fail(heartbeat::cancelled(&host), master.time.clock.now()))
+                    .await
+                {
+                    Ok(_) => Cancelled::Ended,
+                    // The next beat ends it.
+                    Err(error) => {
+                        if let CommitError::NotCommitted { lifecycle, .. } = error {
+                            lifecycle.hand_over();
+                        }
+                        Cancelled::Requested
+                    }
+                }
             }
             AnyLifecycle::Succeeded(_) | AnyLifecycle::Failed(_) => Cancelled::AlreadyClosed,
         })

@@ -19,6 +19,8 @@ pub(crate) struct Taking {
     pub(crate) operation: Operation,
     /// What to make of each decky, and the row's id.
     pub(crate) rows: BTreeMap<DeckyName, (Option<Aim>, Option<LifecycleId>)>,
+    /// What is to be taken down before, in rows that nobody has named.
+    pub(crate) gone: BTreeSet<DeckyName>,
 }
 
 impl Runner {
@@ -37,7 +39,14 @@ impl Runner {
         let overlap = if matches!(taking.job, Job::Fail(_)) { Overlap::Allow } else { Overlap::Supersede };
         let terms = Terms { overlap, key: None };
         let mut ids = BTreeMap::new();
+        let mut first = BTreeMap::new();
         let mut inserts: Vec<Insert> = Vec::new();
+        for decky in taking.gone {
+            let mut insert = self.insert_of(Wanted::gone(decky, master.home()), now, &terms);
+            insert.record.id = insert.record.id.unnamed();
+            first.insert(insert.record.decky.clone(), insert.record.id);
+            inserts.push(insert);
+        }
         for (decky, (aim, id)) in taking.rows {
             let wanted = Wanted { decky, operation: taking.operation, home: master.home(), aim, id };
             let mut insert = self.insert_of(wanted, now, &terms);
@@ -57,7 +66,7 @@ impl Runner {
             Ok(Inserted::New { rows, superseded }) => {
                 tell(&rows, &superseded);
                 let accepted = self.accepted(rows, superseded, taking.job, guard);
-                Ok(Accepted { ids, ..accepted })
+                Ok(Accepted { ids, first, ..accepted })
             }
             // Without a key nothing is repeated.
             Ok(Inserted::Repeated(_)) => Ok(Accepted { ids, ..Accepted::nothing() }),

@@ -169,8 +169,8 @@ impl Context {
                     // meanwhile.
                     self.master.swarm.heard.expect(&host, self.master.time.clock.monotonic());
                 }
+                self.master.swarm.heard.hand_over(&host, rows.values().map(Lifecycle::id));
                 for row in rows.into_values() {
-                    self.master.swarm.heard.hand_over(&host, row.id());
                     row.hand_over();
                 }
                 return Ended::default();

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_lite::future::{block_on, poll_once};
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
-use crate::beat::{Delta, Reported};
+use crate::beat::{Delta, Reported, WorkerStatus};
 use crate::bus::{Bus, Event};
 use crate::engine::{Engine, Progress, Report, Turns, Work};
 use crate::fleet::{FleetConfig, Problems};
@@ -20,7 +20,8 @@ use crate::store::{Entry, Store, StoreError};
 /// - an engine or agent is called only for rows that are durably running, and
 ///   an engine at most once for each row;
 /// - a row succeeds only after an engine's, an agent's or a worker's word for
-///   it (tell it of deltas by [`heard`](Self::heard));
+///   it (tell it of deltas by [`heard`](Self::heard), and of what beats show by
+///   [`shown`](Self::shown));
 /// - the bus never says what the store does not say yet.
 ///
 /// Rows must not be pruned while their work goes on: one that is gone looks to
@@ -51,6 +52,8 @@ struct Seen {
     evidence: BTreeSet<LifecycleId>,
     /// Good words of deltas that named no row.
     words: BTreeSet<(DeckyName, Operation, HostId)>,
+    /// What each host last showed to be up.
+    up: BTreeMap<HostId, BTreeSet<DeckyName>>,
     breaches: Vec<String>,
 }
 
@@ -102,6 +105,19 @@ impl Witness {
         }
     }
 
+    /// Notes what a host's beat is evidence for by what it shows to run; call it
+    /// before the beat is taken.
+    pub fn shown(&self, host: &HostId, status: &WorkerStatus) {
+        let is_up = |decky: &&DeckyName| status.runtime.get(*decky).is_some_and(|runtime| runtime.running);
+        let mut seen = self.seen();
+        seen.up.insert(host.clone(), status.runtime.keys().filter(is_up).cloned().collect());
+        for decky in status.deckies.keys().filter(is_up) {
+            for operation in [Operation::Deploy, Operation::Mutate] {
+                seen.words.insert((decky.clone(), operation, host.clone()));
+            }
+        }
+    }
+
     /// What did not hold so far.
     #[must_use]
     pub fn breaches(&self) -> Vec<String> {
@@ -113,6 +129,12 @@ impl Witness {
         let word = |host: &HostId| (entry.decky.clone(), entry.operation, host.clone());
         seen.evidence.contains(&entry.id)
             || entry.host.as_ref().is_some_and(|host| seen.words.contains(&word(host)))
+            || entry.operation == Operation::Teardown
+                && entry
+                    .host
+                    .as_ref()
+                    .and_then(|host| seen.up.get(host))
+                    .is_some_and(|up| !up.contains(&entry.decky))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

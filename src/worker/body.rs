@@ -27,7 +27,7 @@ pub struct OutgoingBeat {
 }
 
 impl OutgoingBeat {
-    /// The JSON to post to `/swarm/heartbeat`, at most [`Beat::MAX_BYTES`].
+    /// The JSON to post to `/swarm/heartbeat`, at most [`Beat::USUAL_BYTES`].
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
@@ -81,7 +81,7 @@ pub(super) async fn beat(shared: &Shared) -> Result<OutgoingBeat, StoreError> {
     if let (Some(fields), false) = (fields, deltas.is_empty()) {
         fields.insert("lifecycle".to_owned(), Value::Array(deltas));
     }
-    let room = Beat::MAX_BYTES.saturating_sub(body.to_string().len() + MARGIN);
+    let room = Beat::USUAL_BYTES.saturating_sub(body.to_string().len() + MARGIN);
     let status = status::within(status::status(shared).await, room);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".to_owned(), status);

@@ -28,7 +28,7 @@ pub enum DryRun {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeployDispatch {
-    /// The host's deckies, all of them.
+    /// The host's deckies; without named rows all that it is to have.
     pub config: FleetConfig,
     /// The rows of those to bring up; the original's master sends none, and
     /// means all.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::agent::Pin;
+use crate::agent::Pins;
 use crate::agent::https::{CallError, CallLimits, HttpsClient, Identity, Peer, TlsVersions, reason};
 use crate::beat::{Beat, BeatAnswer};
 
@@ -30,18 +30,18 @@ pub struct HttpsMaster {
 
 impl HttpsMaster {
     /// The master at this `host:port`, which must show a certificate that the
-    /// pin admits.
+    /// pins admit.
     #[must_use]
-    pub fn new(identity: Identity, address: impl Into<String>, pin: Pin) -> Self {
+    pub fn new(identity: Identity, address: impl Into<String>, pins: impl Into<Pins>) -> Self {
         let mut client = HttpsClient::new(identity);
-        client.limits.body_bytes = Beat::MAX_BYTES;
-        Self { client, peer: Peer { address: address.into(), pin } }
+        client.limits.body_bytes = Beat::USUAL_BYTES;
+        Self { client, peer: Peer { address: address.into(), pins: pins.into() } }
     }
 
     /// Bounds on time. Without: [`CallLimits::default`].
     #[must_use]
     pub const fn limits(mut self, limits: CallLimits) -> Self {
-        self.client.limits = CallLimits { body_bytes: Beat::MAX_BYTES, ..limits };
+        self.client.limits = CallLimits { body_bytes: Beat::USUAL_BYTES, ..limits };
         self
     }
 

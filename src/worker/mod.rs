@@ -140,6 +140,10 @@ impl Worker {
     /// the one that is open there. Of a dry run nothing is taken, and there is
     /// nothing to run.
     ///
+    /// A dispatch that names rows adds to what is here. One that names none is
+    /// all that is to be here, as for DECNET's agent: what it leaves out is
+    /// taken down first, in rows of this worker's own.
+    ///
     /// A server whose clients may hang up spawns this together with the work:
     /// what was taken and never run fails.
     ///
@@ -150,7 +154,8 @@ impl Worker {
     }
 
     /// Takes a mutate, as [`Worker::deploy`] takes a deploy. One of a decky
-    /// that the worker doesn't have is taken too, and fails.
+    /// that the worker doesn't have is taken too, and fails; a dry run of it is
+    /// refused as [`AcceptError::UnknownDecky`].
     ///
     /// # Errors
     /// [`AcceptError`]; nothing was taken.

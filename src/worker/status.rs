@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::fleet::DeckyRuntime;
+use crate::fleet::{DeckyRuntime, Mode};
 use crate::lifecycle::DeckyName;
 
 use super::Shared;
@@ -35,8 +35,11 @@ pub(super) async fn status(shared: &Shared) -> Value {
             runtime.retain(|decky, _| fleet.decky(decky).is_none());
         }
     }
+    // Here all are this machine's own; its master told it of a swarm's.
+    let is_swarm = fleet.deckies.iter().any(|decky| decky.host_uuid.is_some());
+    let mode = if is_swarm { Mode::Swarm } else { Mode::Unihost };
     json!({
-        "deployed": true, "mode": fleet.mode, "compose_path": shared.settings.compose_path,
+        "deployed": true, "mode": mode, "compose_path": shared.settings.compose_path,
         "deckies": fleet.deckies, "runtime": runtime,
     })
 }

@@ -1,6 +1,6 @@
 //! Takes what a master dispatches: durable rows of this worker's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::fleet::{FleetConfig, Mode};
@@ -29,7 +29,17 @@ pub(super) async fn deploy(shared: &Arc<Shared>, dispatch: DeployDispatch) -> Re
         let aim = Aim::Up(Arc::new(Placed::new(&fleet, config, &master, engine.as_ref())));
         (config.name.clone(), (Some(aim), named.get(&config.name).copied()))
     });
-    take(shared, Taking { job: Job::Do, operation: Operation::Deploy, rows: rows.collect() }).await
+    let rows = rows.collect();
+    // A master that names no rows sends all that the host is to have.
+    let gone = if named.is_empty() { not_in(shared, &fleet).await? } else { BTreeSet::new() };
+    take(shared, Taking { job: Job::Do, operation: Operation::Deploy, rows, gone }).await
+}
+
+/// What this worker has, or is about to have, that the fleet does not name.
+async fn not_in(shared: &Shared, fleet: &FleetConfig) -> Result<BTreeSet<DeckyName>, StoreError> {
+    let placements = shared.store.placements(&PlacementQuery::All).await?;
+    let others = placements.into_iter().map(|placement| placement.decky);
+    Ok(others.filter(|decky| fleet.decky(decky).is_none()).collect())
 }
 
 pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Result<Accepted, AcceptError> {
@@ -50,10 +60,21 @@ pub(super) async fn mutate(shared: &Arc<Shared>, dispatch: MutateDispatch) -> Re
         None => (fail(&format!("decky '{decky}' not found in worker state; deploy it first")), None),
     };
     if dry_run == DryRun::Yes {
-        return Ok(Accepted::nothing());
+        // What would fail is told, as it can't be later.
+        return match aim {
+            Some(_) => Ok(Accepted::nothing()),
+            None if placed.is_some() => {
+                Err(AcceptError::Refused("its new services are none that fit".to_owned()))
+            }
+            None => {
+                let all = shared.store.placements(&PlacementQuery::All).await?;
+                let known = all.into_iter().map(|placement| placement.decky).collect();
+                Err(AcceptError::UnknownDecky { decky, known })
+            }
+        };
     }
     let rows = BTreeMap::from([(decky, (aim, lifecycle_id))]);
-    take(shared, Taking { job, operation: Operation::Mutate, rows }).await
+    take(shared, Taking { job, operation: Operation::Mutate, rows, gone: BTreeSet::new() }).await
 }
 
 pub(super) async fn teardown(
@@ -73,7 +94,7 @@ pub(super) async fn teardown(
         (decky, (Some(Aim::Gone), id))
     };
     let rows = deckies.into_iter().map(row).collect();
-    take(shared, Taking { job: Job::Do, operation: Operation::Teardown, rows }).await
+    take(shared, Taking { job: Job::Do, operation: Operation::Teardown, rows, gone: BTreeSet::new() }).await
 }
 
 async fn take(shared: &Arc<Shared>, taking: Taking) -> Result<Accepted, AcceptError> {

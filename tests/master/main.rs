@@ -13,5 +13,6 @@ mod set_aside;
 mod swarm;
 mod sweeping;
 mod turns;
+mod unnamed;
 mod waiting;
 mod world;

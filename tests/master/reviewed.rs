@@ -34,7 +34,10 @@ fn kind(world: &World, id: LifecycleId) -> Option<FailureKind> {
 }
 
 fn silent_beat() -> Beat {
-    Beat::from_json(br#"{"host_uuid": "w1", "agent_version": "1", "status": {}, "topology": {}}"#).unwrap()
+    Beat::from_json(
+        br#"{"host_uuid": "w1", "agent_version": "1", "status": {}, "topology": {}, "open_rows": 7}"#,
+    )
+    .unwrap()
 }
 
 #[test]

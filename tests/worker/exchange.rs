@@ -44,7 +44,7 @@ fn a_beat_has_the_shape_of_the_original_s() {
     let config = serde_json::to_value(&fleet(1).deckies[0]).unwrap();
     assert_eq!(
         beat["status"],
-        json!({"deployed": true, "mode": "unihost", "compose_path": "", "deckies": [config],
+        json!({"deployed": true, "mode": "swarm", "compose_path": "", "deckies": [config],
                "runtime": {"d0": {"running": true, "services": {"ssh": "running"}}}})
     );
     assert_eq!(

@@ -92,7 +92,8 @@ fn a_dry_run_takes_nothing() {
     block_on(accepted.run());
     let body = br#"{"decky_id": "d0", "services": ["ssh"], "dry_run": true}"#;
     let dry = MutateDispatch::from_json(body).unwrap();
-    assert!(block_on(pair.worker().mutate(dry)).unwrap().ids().is_empty());
+    let unknown = block_on(pair.worker().mutate(dry.clone())).unwrap_err();
+    assert!(matches!(unknown, AcceptError::UnknownDecky { .. }), "{unknown}");
     assert!(block_on(pair.worker().runner().list(&Query::new())).unwrap().records.is_empty());
     assert!(pair.engine.calls().is_empty());
 }
@@ -268,7 +269,7 @@ fn more_ends_than_fit_in_a_beat_are_told_in_several_each_within_bounds() {
     assert!(pair.told(&ids).iter().all(|told| told.starts_with("Reported: Engine: éé")));
     let bodies = pair.wire.bodies.lock().unwrap();
     let sizes: Vec<usize> = bodies[before..].iter().map(|body| body.to_string().len()).collect();
-    assert!(sizes.iter().all(|size| *size <= Beat::MAX_BYTES), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= Beat::USUAL_BYTES), "{sizes:?}");
     let told = |body: &serde_json::Value| body["lifecycle"].as_array().map_or(0, Vec::len);
     assert_eq!(bodies[before..].iter().map(told).sum::<usize>(), 700);
 }

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 use ureq::Timeout;
 
 use crate::agent::address::Address;
-use crate::agent::{Fingerprint, Pin};
+use crate::agent::{Fingerprint, Pins};
 
 use super::connector::{self, Reached, Stage};
 use super::tls::{self, WrongPin};
@@ -27,7 +27,7 @@ pub(crate) struct HttpsClient {
 pub(crate) struct Peer {
     /// `host:port`.
     pub(crate) address: String,
-    pub(crate) pin: Pin,
+    pub(crate) pins: Pins,
 }
 
 /// An answer; its body as far as it was wanted, could be read, and is within
@@ -80,7 +80,7 @@ impl HttpsClient {
         let unfit = |reason: &dyn std::fmt::Display| CallError::Unreachable(reason.to_string());
         let host = Address::parse(&peer.address).map_err(|error| unfit(&error))?.host;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| unfit(&error))?;
-        let tls = tls::client_config(&self.identity, peer.pin, self.versions);
+        let tls = tls::client_config(&self.identity, peer.pins.clone(), self.versions);
         let tls = tls.map_err(|error| CallError::Tls(error.to_string()))?;
         let config = ureq::Agent::config_builder()
             .https_only(true)

@@ -28,8 +28,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    AgentError, Agents, DeployCall, Fingerprint, Host, HostsFile, HostsFileError, MutateCall, StaticHosts,
-    TeardownCall,
+    AgentError, Agents, DeployCall, Fingerprint, Host, HostsFile, HostsFileError, MutateCall, Pins,
+    StaticHosts, TeardownCall,
 };
 
 mod call;
@@ -124,7 +124,7 @@ impl HttpsAgents {
     }
 
     async fn post(&self, host: &Host, path: &'static str, body: String, good: u16) -> Result<(), AgentError> {
-        let peer = Peer { address: host.address.clone(), pin: host.pin };
+        let peer = Peer { address: host.address.clone(), pins: host.pin.into() };
         let reply = self.client.post(peer, path, body, move |status| status != good).await?;
         match reply.status {
             status if status == good => Ok(()),
@@ -163,7 +163,16 @@ impl Host {
     /// is this host's: for a master that takes beats.
     #[must_use]
     pub fn is_shown_by(&self, certificate: &[u8]) -> bool {
-        tls::is_shown_by(self, certificate)
+        tls::is_shown_by(&self.address, &self.pin.into(), certificate)
+    }
+}
+
+impl Pins {
+    /// Whether a certificate that a client has shown, and that is of our CA, is
+    /// that of the peer at this `host:port`: for a worker that is called.
+    #[must_use]
+    pub fn are_shown_by(&self, address: &str, certificate: &[u8]) -> bool {
+        tls::is_shown_by(address, self, certificate)
     }
 }
 

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use crate::agent::address::Address;
-use crate::agent::{Fingerprint, Host, Pin};
+use crate::agent::{Fingerprint, Pins};
 
 use super::{Identity, TlsVersions, provider};
 
@@ -28,11 +28,11 @@ const ALSO_12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls
 
 pub(super) fn client_config(
     identity: &Identity,
-    pin: Pin,
+    pins: Pins,
     versions: TlsVersions,
 ) -> Result<ClientConfig, rustls::Error> {
     let provider = provider();
-    let verifier = Pinned { roots: Arc::clone(&identity.roots), provider: Arc::clone(&provider), pin };
+    let verifier = Pinned { roots: Arc::clone(&identity.roots), provider: Arc::clone(&provider), pins };
     let versions = match versions {
         TlsVersions::Only13 => ONLY_13,
         TlsVersions::Also12 => ALSO_12,
@@ -62,10 +62,10 @@ pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, rustls:
     Ok(config)
 }
 
-pub(super) fn is_shown_by(host: &Host, certificate: &[u8]) -> bool {
+pub(super) fn is_shown_by(address: &str, pins: &Pins, certificate: &[u8]) -> bool {
     let certificate = CertificateDer::from(certificate);
-    admits(host.pin, &certificate, || {
-        let address = Address::parse(&host.address).ok()?;
+    admit(pins, &certificate, || {
+        let address = Address::parse(address).ok()?;
         ServerName::try_from(address.host.to_owned()).ok()
     })
     .is_ok()
@@ -77,7 +77,7 @@ pub(super) fn is_shown_by(host: &Host, certificate: &[u8]) -> bool {
 struct Pinned {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
-    pin: Pin,
+    pins: Pins,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -92,7 +92,7 @@ impl ServerCertVerifier for Pinned {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        admits(self.pin, end_entity, || Some(server_name.to_owned()))?;
+        admit(&self.pins, end_entity, || Some(server_name.to_owned()))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -119,20 +119,18 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-fn admits(
-    pin: Pin,
+fn admit(
+    pins: &Pins,
     certificate: &CertificateDer<'_>,
     name: impl FnOnce() -> Option<ServerName<'static>>,
 ) -> Result<(), rustls::Error> {
     let seen = Fingerprint::of(certificate);
-    if !pin.admits(seen) {
+    if !pins.admit(seen) {
         return Err(CertificateError::Other(OtherError(Arc::new(WrongPin(seen)))).into());
     }
-    match pin {
-        Pin::Certificate(_) | Pin::Rotating { .. } => Ok(()),
-        Pin::CaOnly => {
-            let name = name().ok_or(CertificateError::NotValidForName)?;
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)
-        }
+    if !pins.are_by_name() {
+        return Ok(());
     }
+    let name = name().ok_or(CertificateError::NotValidForName)?;
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, &name)
 }

@@ -18,6 +18,7 @@ mod buses;
 mod client;
 mod complete;
 mod engines;
+mod enrolment;
 mod examine;
 mod files;
 mod fleet_file;

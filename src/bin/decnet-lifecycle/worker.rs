@@ -1,20 +1,22 @@
 //! A worker as a server: its agent over mTLS, its beats to the master.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use decnet_lifecycle::agent::https::Identity;
 use decnet_lifecycle::http::{self, ServerLimits};
 use decnet_lifecycle::worker::{HttpsMaster, Master as _, Worker};
 use decnet_lifecycle::{
-    Accepted,
-    agent::{Host, HostsFile, Pin},
+    Accepted, HostId,
+    agent::{HostsFile, Pins},
     runner::Deadlines,
 };
 use serde_json::json;
 
 use crate::args;
 use crate::engines::Chosen;
+use crate::enrolment::Enrolment;
 use crate::home::{Home, Make, Wait};
 use crate::net::stop_signal;
 use crate::output::Output;
@@ -30,10 +32,9 @@ const REQUEST: Duration = Duration::from_secs(5 * 60);
 const LAST_BEAT: Duration = Duration::from_secs(5);
 
 pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done, Complaint> {
-    let own = home.of_worker(&args.name)?;
-    let listen = listen(home, &args)?;
-    let bundle = args.bundle.clone().unwrap_or_else(|| home.pki_dir().join(args.name.as_str()));
-    let identity = Identity::load(&bundle)?;
+    let place = Place::of(home, &args)?;
+    let own = home.of_worker(&place.name)?;
+    let identity = Identity::load(&place.bundle)?;
     private::check(home)?;
     private::check(&own)?;
     let store = own.writer(Make::IfMissing, Wait::NotOffered).await?;
@@ -42,7 +43,7 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
 
     let mut deadlines = Deadlines::default();
     deadlines.run = args.run;
-    let worker = Worker::builder(args.name.clone(), store.clone(), chosen.engine())
+    let worker = Worker::builder(place.name.clone(), store.clone(), chosen.engine())
         .settled_file(own.settled_path())
         .compose_path(chosen.compose_path())
         .deadlines(deadlines)
@@ -51,14 +52,20 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let (worker, recovered) = worker.recover().await?;
     let known = worker.clone();
     crate::logger::hide(move || known.runner().secrets());
-    let pin = args.master_pin.map_or(Pin::CaOnly, Pin::Certificate);
-    let master = HttpsMaster::new(identity.clone(), &args.master, pin);
-    let asks = Host { id: args.name.clone(), address: args.master.clone(), pin };
-    let agent = http::agent(worker.clone(), asks);
+    let pins = match args.master_pin.split_first() {
+        None => Pins::ca_only(),
+        Some((one, more)) => Pins::certificates(*one, more.iter().copied()),
+    };
+    let master = HttpsMaster::new(identity.clone(), &place.master, pins.clone());
+    let mut agent = http::agent(worker.clone(), &place.master, pins);
+    if args.allow_self_destruct {
+        agent = agent.self_destruct(stop.clone());
+    }
     let mut limits = ServerLimits::default();
     limits.request = REQUEST;
-    let server = serve::listen(listen).await?.limits(limits).tls(identity.server_config()?, agent.knows());
-    announce(out, &args, server.address()?, &chosen, recovered.failed);
+    let server =
+        serve::listen(place.listen).await?.limits(limits).tls(identity.server_config()?, agent.knows());
+    announce(out, &place, server.address()?, &chosen, recovered.failed);
     // What was taken and not begun.
     recovered.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
 
@@ -105,13 +112,39 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     Ok(Done::Well)
 }
 
-/// Where the agent listens: as asked, as the hosts file says, or by default.
-fn listen(home: &Home, args: &args::Worker) -> Result<SocketAddr, Complaint> {
-    if let Some(listen) = args.listen {
-        return Ok(listen);
+/// Which host this is, and where its master, its agent and its certificate are.
+struct Place {
+    name: HostId,
+    master: String,
+    listen: SocketAddr,
+    bundle: PathBuf,
+}
+
+impl Place {
+    /// As asked, else as an enrolment bundle says, else by default.
+    fn of(home: &Home, args: &args::Worker) -> Result<Self, Complaint> {
+        let enrolled = args.bundle.as_deref().map(Enrolment::read).transpose()?.flatten();
+        let of_bundle = enrolled.as_ref().map(|enrolled| enrolled.host.clone());
+        let Some(name) = args.name.clone().or(of_bundle) else {
+            return Err(Complaint("the bundle does not say which host this is; name it".into()));
+        };
+        let listen = match (args.listen, &enrolled) {
+            (Some(listen), _) => listen,
+            (None, Some(enrolled)) => SocketAddr::from(([0, 0, 0, 0], enrolled.port)),
+            (None, None) => listed(home, &name)?,
+        };
+        let of_bundle = enrolled.as_ref().map(|enrolled| enrolled.master.clone());
+        let master = args.master.clone().or(of_bundle).unwrap_or_else(|| "127.0.0.1:8770".to_owned());
+        let bundle = enrolled.map(|enrolled| enrolled.identity).or_else(|| args.bundle.clone());
+        let bundle = bundle.unwrap_or_else(|| home.pki_dir().join(name.as_str()));
+        Ok(Self { name, master, listen, bundle })
     }
+}
+
+/// Where the hosts file says that a host's agent is, or by default.
+fn listed(home: &Home, name: &HostId) -> Result<SocketAddr, Complaint> {
     let hosts = HostsFile::new(home.hosts_path()).list()?;
-    let Some(host) = hosts.into_iter().find(|host| host.id == args.name) else {
+    let Some(host) = hosts.into_iter().find(|host| host.id == *name) else {
         return Ok(SocketAddr::from(([127, 0, 0, 1], 8765)));
     };
     host.address.parse().map_err(|_| {
@@ -122,16 +155,16 @@ fn listen(home: &Home, args: &args::Worker) -> Result<SocketAddr, Complaint> {
     })
 }
 
-fn announce(out: &Output, args: &args::Worker, agent: SocketAddr, chosen: &Chosen, failed: usize) {
+fn announce(out: &Output, place: &Place, agent: SocketAddr, chosen: &Chosen, failed: usize) {
     if failed > 0 {
         crate::output::aside(&format!(
             "note: {failed} operation(s) that an earlier start left open have been failed; the master will hear"
         ));
     }
     out.say(
-        || json!({"event": "working", "host": args.name, "agent": agent, "master": args.master, "engine": chosen.name()}),
+        || json!({"event": "working", "host": place.name, "agent": agent, "master": place.master, "engine": chosen.name()}),
         || {
-            let (name, master, engine) = (&args.name, &args.master, chosen.name());
+            let (name, master, engine) = (&place.name, &place.master, chosen.name());
             format!("worker {name}: agent on {agent}, beats to {master}, engine {engine}; Ctrl-C stops it")
         },
     );

@@ -19,8 +19,10 @@ mod disk;
 mod engine;
 mod executor;
 mod network;
+mod original;
 mod play;
 mod setting;
+mod shown;
 mod watcher;
 mod worker;
 
@@ -48,6 +50,8 @@ pub struct Weather {
     /// A store that comes back from a backup, while who watches it goes on
     /// from where they were: beyond its head.
     pub restores: bool,
+    /// How many in a hundred words of the worker that says each once get lost.
+    pub lost_words: u64,
 }
 
 impl Default for Weather {
@@ -59,6 +63,7 @@ impl Default for Weather {
             blind_commits: false,
             far_steps_back: false,
             restores: false,
+            lost_words: 10,
         }
     }
 }
@@ -77,6 +82,10 @@ pub enum Planted {
     EngineUnheard,
     /// Who watches misses a change whenever the master starts.
     WatcherSkips,
+    /// The worker that says each word once says some far too late.
+    LateWords,
+    /// That worker's words get lost, and its beats show nothing.
+    BlindBeats,
 }
 
 /// What a schedule came to.
@@ -105,6 +114,9 @@ pub struct Played {
     pub steps_back: u64,
     /// Times that the store came back from a backup.
     pub restores: u64,
+    /// Rows of the worker that says each word once that ended well by what its
+    /// beats show.
+    pub seen: u64,
     /// Polls of tasks.
     pub polls: u64,
     /// How much time went by on the virtual clock.

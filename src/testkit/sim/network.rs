@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use futures_lite::FutureExt;
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
-use crate::beat::{Delta, Reported, Verdict};
+use crate::beat::{Beat, Delta, KnownRows, Reported, Verdict, WorkerStatus};
 use crate::clock::Clock;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, ServiceName};
 use crate::runner::Runner;
 use crate::testkit::{FaultyStore, StoreFault, VirtualClock, Witness};
 
+use super::Planted;
 use super::dice::Dice;
 use super::executor::Executor;
 use super::worker::{Kind, Worker};
@@ -47,6 +48,10 @@ pub(super) struct Network {
     /// The store as the master has it.
     pub(super) faulty: Mutex<Option<Arc<FaultyStore>>>,
     pub(super) blind_commits: AtomicU64,
+    /// How many in a hundred words of the original's worker get lost; also in
+    /// fair weather.
+    pub(super) lost_words: u64,
+    pub(super) planted: Option<Planted>,
 }
 
 impl fmt::Debug for Network {
@@ -95,11 +100,7 @@ impl Network {
     }
 
     /// One call to a worker's agent, there and back.
-    async fn call(
-        self: &Arc<Self>,
-        host: &Host,
-        work: Vec<(LifecycleId, DeckyName, Operation)>,
-    ) -> Result<(), AgentError> {
+    async fn call(self: &Arc<Self>, host: &Host, call: Call) -> Result<(), AgentError> {
         let worker = self.workers.get(&host.id).cloned();
         let worker = worker.ok_or_else(|| AgentError::Unreachable { reason: "no such worker".to_owned() })?;
         self.travel().await;
@@ -115,21 +116,21 @@ impl Network {
         if self.mishap(5) {
             return Err(AgentError::Refused { reason: "disk full".to_owned() });
         }
-        for (id, decky, operation) in &work {
-            worker.take(self.world(), *id, decky.clone(), *operation);
-        }
-        if worker.kind == Kind::Ours && self.mishap(8) {
-            // The same request once more, later. What runs each request it
-            // gets, as the original's agent does, can't be helped here.
-            let (net, worker) = (Arc::clone(self), worker);
-            self.executor.spawn(ON_ITS_WAY, async move {
-                net.travel().await;
-                if worker.is_up() {
-                    for (id, decky, operation) in work {
-                        worker.take(net.world(), id, decky, operation);
-                    }
+        match worker.kind {
+            Kind::Original => self.original(&worker, call),
+            Kind::Ours => {
+                self.ours(&worker, &call);
+                if self.mishap(8) {
+                    // The same request once more, later.
+                    let net = Arc::clone(self);
+                    self.executor.spawn(ON_ITS_WAY, async move {
+                        net.travel().await;
+                        if worker.is_up() {
+                            net.ours(&worker, &call);
+                        }
+                    });
                 }
-            });
+            }
         }
         self.travel().await;
         if self.mishap(10) {
@@ -138,53 +139,80 @@ impl Network {
         Ok(())
     }
 
+    fn ours(&self, worker: &Arc<Worker>, call: &Call) {
+        for (decky, id) in &call.rows {
+            worker.take(self.world(), *id, decky.clone(), call.operation);
+        }
+    }
+
     /// A worker's life: a beat now and then, until it is dropped.
     pub(super) async fn beats(self: Arc<Self>, worker: Arc<Worker>) {
         loop {
             self.clock.sleep(BEAT).await;
             let waiting = worker.waiting();
             let deltas: Vec<Delta> = waiting.iter().map(|(_, delta)| delta.clone()).collect();
-            let answer = self.beat(&worker.host, deltas);
-            let too_late = async {
-                self.clock.sleep(Duration::from_secs(20)).await;
-                None
-            };
-            let Some(verdicts) = answer.or(too_late).await else { continue };
+            let Some(verdicts) = self.post(&worker, deltas).await else { continue };
             let settled: Vec<u64> = waiting.iter().zip(&verdicts).map(|((number, _), _)| *number).collect();
             worker.settle(&settled);
         }
     }
 
-    async fn beat(self: &Arc<Self>, host: &HostId, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+    /// A beat with these deltas, and what it is answered in time.
+    pub(super) async fn post(self: &Arc<Self>, worker: &Worker, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+        let too_late = async {
+            self.clock.sleep(Duration::from_secs(20)).await;
+            None
+        };
+        self.beat(worker, deltas).or(too_late).await
+    }
+
+    async fn beat(self: &Arc<Self>, worker: &Worker, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+        let host = &worker.host;
+        let beat = Beat {
+            host: host.clone(),
+            agent_version: None,
+            status: match self.planted {
+                Some(Planted::BlindBeats) => WorkerStatus::default(),
+                _ => worker.status(),
+            },
+            deltas: deltas.into_iter().map(Some).collect(),
+            known_rows: match worker.kind {
+                Kind::Ours => KnownRows::These(worker.known()),
+                Kind::Original => KnownRows::NotSaid,
+            },
+        };
         self.travel().await;
         if self.mishap(10) {
             return None;
         }
         if self.mishap(8) {
-            let (net, host, again) = (Arc::clone(self), host.clone(), deltas.clone());
+            let (net, again) = (Arc::clone(self), beat.clone());
             self.executor.spawn(ON_ITS_WAY, async move {
-                net.travel().await;
-                let _ = net.deliver(&host, again).await;
+                // No post is on its way for longer than a master takes it to be.
+                net.clock.sleep(net.dice.up_to(Duration::from_secs(60))).await;
+                let _ = net.deliver(again).await;
             });
         }
         if self.mishap(5) {
             self.forge(host);
         }
-        let verdicts = self.deliver(host, deltas).await;
+        let verdicts = self.deliver(beat).await;
         self.travel().await;
         if self.mishap(10) { None } else { verdicts }
     }
 
     /// Hands a beat to the master as it is now; a crash of it loses the beat.
-    async fn deliver(self: &Arc<Self>, host: &HostId, deltas: Vec<Delta>) -> Option<Vec<Verdict>> {
+    async fn deliver(self: &Arc<Self>, beat: Beat) -> Option<Vec<Verdict>> {
         let runner = self.master()?;
         let (reply, answer) = async_channel::bounded(1);
-        let (witness, host) = (Arc::clone(&self.witness), host.clone());
+        let witness = Arc::clone(&self.witness);
         self.executor.spawn(MASTER, async move {
-            witness.heard(&host, &deltas);
-            let _ = reply.try_send(runner.apply_deltas(&host, &deltas).await);
+            let deltas: Vec<Delta> = beat.deltas.iter().flatten().cloned().collect();
+            witness.heard(&beat.host, &deltas);
+            witness.shown(&beat.host, &beat.status);
+            let _ = reply.try_send(runner.take_beat(&beat.host, &beat).await);
         });
-        answer.recv().await.ok()?.ok()
+        Some(answer.recv().await.ok()?.ok()?.verdicts)
     }
 
     /// A beat of this host that claims success for another host's row.
@@ -206,7 +234,14 @@ impl Network {
                     report,
                     completed_at: None,
                 };
-                let verdicts = net.deliver(&host, vec![delta]).await.unwrap_or_default();
+                let beat = Beat {
+                    host: host.clone(),
+                    agent_version: None,
+                    status: net.workers.get(&host).map(|worker| worker.status()).unwrap_or_default(),
+                    deltas: vec![Some(delta)],
+                    known_rows: KnownRows::TooMany,
+                };
+                let verdicts = net.deliver(beat).await.unwrap_or_default();
                 if verdicts.contains(&Verdict::Applied) {
                     net.complain(format!("a forged delta of host {host} for row {id} was applied"));
                 }
@@ -219,19 +254,36 @@ impl Network {
 #[derive(Debug)]
 pub(super) struct SimAgents(pub(super) Arc<Network>);
 
+/// What an agent is asked, and which rows track it.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) rows: BTreeMap<DeckyName, LifecycleId>,
+    /// What is to run: of a deploy, all that the worker has.
+    pub(super) up: BTreeMap<DeckyName, Vec<ServiceName>>,
+}
+
 #[async_trait]
 impl Agents for SimAgents {
     async fn deploy(&self, host: &Host, call: &DeployCall) -> Result<(), AgentError> {
-        let ids = call.lifecycle_ids.iter();
-        let work = ids.map(|(decky, id)| (*id, decky.clone(), Operation::Deploy)).collect();
-        self.0.call(host, work).await
+        let deckies = call.config.deckies.iter();
+        let up = deckies.map(|decky| (decky.name.clone(), decky.services.clone())).collect();
+        let rows = call.lifecycle_ids.clone();
+        self.0.call(host, Call { operation: Operation::Deploy, rows, up }).await
     }
 
     async fn mutate(&self, host: &Host, call: &MutateCall) -> Result<(), AgentError> {
-        self.0.call(host, vec![(call.lifecycle_id, call.decky.clone(), Operation::Mutate)]).await
+        let rows = BTreeMap::from([(call.decky.clone(), call.lifecycle_id)]);
+        let up = BTreeMap::from([(call.decky.clone(), call.services.clone())]);
+        self.0.call(host, Call { operation: Operation::Mutate, rows, up }).await
     }
 
-    async fn teardown(&self, host: &Host, _call: &TeardownCall) -> Result<(), AgentError> {
-        self.0.call(host, Vec::new()).await
+    async fn teardown(&self, host: &Host, call: &TeardownCall) -> Result<(), AgentError> {
+        let rows = match self.0.workers.get(&host.id).map(|worker| worker.kind) {
+            Some(Kind::Original) => call.lifecycle_ids.clone(),
+            // The answer says that it is done.
+            _ => BTreeMap::new(),
+        };
+        self.0.call(host, Call { operation: Operation::Teardown, rows, up: BTreeMap::new() }).await
     }
 }

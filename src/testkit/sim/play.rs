@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::decide::Overlap;
 use crate::engine::Turns;
 use crate::fleet::FleetConfig;
-use crate::lifecycle::{DeckyName, HostId, LifecycleId, Record, ServiceName, Status};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status};
 use crate::master::Deadlines;
 use crate::runner::{DeployRequest, MutateRequest, Runner, TeardownRequest};
 use crate::store::{Query, RedbStore, Store};
@@ -54,6 +54,8 @@ pub(super) struct Play {
     /// Whether the wall clock steps in this schedule.
     steps: bool,
     stepped_back: Duration,
+    /// When the weather became fair.
+    fair_since: Option<Duration>,
     played: Played,
 }
 
@@ -83,6 +85,11 @@ impl Play {
             fair: AtomicBool::new(false),
             faulty: Mutex::default(),
             blind_commits: AtomicU64::new(0),
+            lost_words: match weather.planted {
+                Some(Planted::BlindBeats) => 100,
+                _ => weather.lost_words,
+            },
+            planted: weather.planted,
         });
         // Both kinds of engines, without a throw of the dice.
         let turns = if seed.is_multiple_of(2) { Turns::OneCall } else { Turns::OneCallPerDecky };
@@ -107,6 +114,7 @@ impl Play {
             told: Arc::default(),
             steps: seed.is_multiple_of(2),
             stepped_back: Duration::ZERO,
+            fair_since: None,
             played: Played::default(),
         }
     }
@@ -280,6 +288,7 @@ impl Play {
     /// Everything heals; after a while every row must have ended.
     fn fair_weather(&mut self) -> Result<(), Breach> {
         self.net.fair.store(true, Ordering::Relaxed);
+        self.fair_since = Some(self.clock.monotonic());
         self.disk.fail(u64::MAX, 0, io::ErrorKind::Other);
         self.net
             .faulty
@@ -316,6 +325,14 @@ impl Play {
         self.watcher.check(&rows)?;
         self.played.rows = rows.len() as u64;
         self.played.succeeded = rows.iter().filter(|row| row.status() == Status::Succeeded).count() as u64;
+        let seen = |row: &&Record| {
+            let worker = row.host.as_ref().and_then(|host| self.net.workers.get(host));
+            worker.is_some_and(|worker| worker.kind == Kind::Original)
+                && row.operation != Operation::Teardown
+                && row.status() == Status::Succeeded
+                && row.claimed_completion.is_none()
+        };
+        self.played.seen = rows.iter().filter(seen).count() as u64;
         self.played.changes = rows.iter().map(|row| row.revision.get()).max().unwrap_or(0);
         rows.iter()
             .for_each(|row| self.executor.note(row.revision.get() ^ (row.updated_at.as_micros() as u64)));

@@ -1,24 +1,26 @@
 //! Simulated workers: they take dispatches, run them, and say how they ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::beat::{Delta, Reported};
+use crate::beat::{Delta, Reported, WorkerStatus};
 use crate::clock::Clock;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Timestamp};
 use crate::testkit::VirtualClock;
 
 use super::dice::Dice;
 use super::executor::Executor;
+use super::shown::Shown;
 
 /// Whose worker it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Ours: takes each id once, echoes ids, loses nothing in a crash.
     Ours,
-    /// The original's: no ids in its deltas, forgets everything in a crash.
+    /// The original's: no ids in its deltas, says each once, and forgets in a
+    /// crash what it was at. See [`Network::original`](super::network::Network).
     Original,
 }
 
@@ -26,7 +28,7 @@ pub(super) enum Kind {
 const LONGEST: Duration = Duration::from_secs(40 * 60);
 /// On a worker that names no rows: not longer than a master remembers that it
 /// gave up, for what comes later can't be told from what comes next.
-const LONGEST_UNNAMED: Duration = Duration::from_secs(25 * 60);
+pub(super) const LONGEST_UNNAMED: Duration = Duration::from_secs(25 * 60);
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -37,6 +39,7 @@ pub(super) struct Worker {
     /// Its clock is off by so many seconds.
     skew: i64,
     kept: Mutex<Kept>,
+    shown: Mutex<Shown>,
 }
 
 /// What a worker keeps on its disk.
@@ -47,11 +50,21 @@ struct Kept {
     next: u64,
     /// What has ended, and whether it really succeeded.
     ended: BTreeMap<LifecycleId, bool>,
+    /// Of which row each claim really is.
+    claims: BTreeMap<(DeckyName, Timestamp), LifecycleId>,
 }
 
 impl Worker {
     pub(super) fn new(host: HostId, kind: Kind, group: usize, skew: i64) -> Self {
-        Self { host, kind, group, up: AtomicBool::new(true), skew, kept: Mutex::default() }
+        Self {
+            host,
+            kind,
+            group,
+            up: AtomicBool::new(true),
+            skew,
+            kept: Mutex::default(),
+            shown: Mutex::default(),
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -63,6 +76,30 @@ impl Worker {
         self.kept().ended.get(&id) == Some(&true)
     }
 
+    /// Whether this row's operation has ended here.
+    pub(super) fn has_ended(&self, id: LifecycleId) -> bool {
+        self.kept().ended.contains_key(&id)
+    }
+
+    /// Whether a claim really is of another row.
+    pub(super) fn is_of_another(&self, decky: &DeckyName, claim: Timestamp, id: LifecycleId) -> bool {
+        self.kept().claims.get(&(decky.clone(), claim)).is_some_and(|of| *of != id)
+    }
+
+    /// The rows that it knows.
+    pub(super) fn known(&self) -> BTreeSet<LifecycleId> {
+        self.kept().taken.keys().copied().collect()
+    }
+
+    /// What it shows of its deckies, and has shown.
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self) -> WorkerStatus {
+        self.shown().status()
+    }
+
     /// What waits to be said, oldest first.
     pub(super) fn waiting(&self) -> Vec<(u64, Delta)> {
         self.kept().outbox.iter().map(|(number, delta)| (*number, delta.clone())).collect()
@@ -72,7 +109,7 @@ impl Worker {
         self.kept().outbox.retain(|number, _| !numbers.contains(number));
     }
 
-    /// Takes an operation; ours takes each id once.
+    /// Takes an operation of ours, each id once.
     pub(super) fn take(
         self: &Arc<Self>,
         world: (&Executor, &Dice, &Arc<VirtualClock>),
@@ -80,37 +117,45 @@ impl Worker {
         decky: DeckyName,
         operation: Operation,
     ) {
-        let known = self.kept().taken.insert(id, (decky.clone(), operation)).is_some();
-        if known && self.kind == Kind::Ours {
+        if self.kept().taken.insert(id, (decky.clone(), operation)).is_some() {
             return;
         }
         let (executor, dice, clock) = world;
-        let longest = if self.kind == Kind::Ours { LONGEST } else { LONGEST_UNNAMED };
-        let (takes, good) = (dice.up_to(longest), dice.percent(75));
+        let (takes, good) = (dice.up_to(LONGEST), dice.percent(75));
         let (worker, clock) = (Arc::clone(self), Arc::clone(clock));
         executor.spawn(self.group, async move {
             clock.sleep(takes).await;
             let report = if good { Reported::Succeeded } else { Reported::Failed("exit 1".to_owned()) };
-            worker.ended(id, decky, operation, report, clock.now());
+            let delta = worker.ended(id, decky, operation, report, clock.now());
+            worker.outbox(delta);
         });
     }
 
-    fn ended(
+    /// An operation has ended: what is to be said of it.
+    pub(super) fn ended(
         &self,
         id: LifecycleId,
         decky: DeckyName,
         operation: Operation,
         report: Reported,
         at: Timestamp,
-    ) {
+    ) -> Delta {
         let mut kept = self.kept();
         let good = report == Reported::Succeeded;
         kept.ended.entry(id).and_modify(|before| *before |= good).or_insert(good);
-        let claim = Timestamp::from_micros(at.as_micros().saturating_add(self.skew * 1_000_000));
-        let lifecycle_id = (self.kind == Kind::Ours).then_some(id);
-        let delta = Delta { lifecycle_id, decky, operation, report, completed_at: Some(claim) };
-        let number = kept.next;
         kept.next += 1;
+        // No two claims are equal.
+        let micros = self.skew * 1_000_000 + i64::try_from(kept.next % 1_000).unwrap_or(0);
+        let claim = Timestamp::from_micros(at.as_micros().saturating_add(micros));
+        kept.claims.insert((decky.clone(), claim), id);
+        let lifecycle_id = (self.kind == Kind::Ours).then_some(id);
+        Delta { lifecycle_id, decky, operation, report, completed_at: Some(claim) }
+    }
+
+    fn outbox(&self, delta: Delta) {
+        let mut kept = self.kept();
+        kept.next += 1;
+        let number = kept.next;
         kept.outbox.insert(number, delta);
     }
 
@@ -119,23 +164,19 @@ impl Worker {
         executor.kill(self.group);
     }
 
-    /// Comes back; what ran when it crashed counts as failed, and is said so.
+    /// Comes back; what ran on one of ours when it crashed counts as failed,
+    /// and is said so. The original's says nothing more of it.
     pub(super) fn restart(&self, at: Timestamp) {
         self.up.store(true, Ordering::Relaxed);
-        match self.kind {
-            Kind::Original => {
-                let mut kept = self.kept();
-                kept.outbox.clear();
-                kept.taken.clear();
-            }
-            Kind::Ours => {
-                let mut running = self.kept().taken.clone();
-                running.retain(|id, _| !self.kept().ended.contains_key(id));
-                for (id, (decky, operation)) in running {
-                    let report = Reported::Failed("the worker restarted".to_owned());
-                    self.ended(id, decky, operation, report, at);
-                }
-            }
+        if self.kind == Kind::Original {
+            return;
+        }
+        let mut running = self.kept().taken.clone();
+        running.retain(|id, _| !self.has_ended(*id));
+        for (id, (decky, operation)) in running {
+            let report = Reported::Failed("the worker restarted".to_owned());
+            let delta = self.ended(id, decky, operation, report, at);
+            self.outbox(delta);
         }
     }
 

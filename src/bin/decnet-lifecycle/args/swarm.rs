@@ -86,18 +86,25 @@ pub struct DeadlineArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct Worker {
-    /// The host that this is, as the master knows it
-    pub name: HostId,
-    /// Where its agent listens, over mTLS [default: its address in the hosts file, else 127.0.0.1:8765]
+    /// The host that this is, as the master knows it; an enrolment bundle of DECNET's says it as well
+    #[arg(required_unless_present = "bundle")]
+    pub name: Option<HostId>,
+    /// Where its agent listens, over mTLS [default: the port of an enrolment bundle, the address in the
+    /// hosts file, else 127.0.0.1:8765]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Where the master takes beats
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8770")]
-    pub master: String,
-    /// The master's certificate, called or calling; without, any of the CA that is made out to its address
+    /// Where the master takes beats [default: as an enrolment bundle says, else 127.0.0.1:8770]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub master: Option<String>,
+    /// The master's certificate, called or calling; once more for each that it has. Without, any of
+    /// the CA that is made out to its address or, calling, to `decnet-master`
     #[arg(long, value_name = "FINGERPRINT")]
-    pub master_pin: Option<Fingerprint>,
-    /// The worker's certificate, key and CA [default: pki/NAME in the data directory]
+    pub master_pin: Vec<Fingerprint>,
+    /// Do what `POST /self-destruct` of the master asks: take all down, and stop
+    #[arg(long)]
+    pub allow_self_destruct: bool,
+    /// The worker's certificate, key and CA, or an enrolment bundle of DECNET's, unpacked
+    /// [default: pki/NAME in the data directory]
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
     /// Beat this often when nothing happens
