@@ -5,10 +5,11 @@ use std::fmt;
 
 use crate::decide::{Batch, Change, Outcome, Refusal};
 use crate::fleet::{DeckyRuntime, FleetConfig};
-use crate::lifecycle::{DeckyName, EngineName, Record};
+use crate::lifecycle::{DeckyName, EngineName, Record, Timestamp};
 use crate::placement::{Home, Placed, Placement, Placements, Plan, Standing, fleet_of, plan};
 use crate::store::{PlacementQuery, Query, StoreError};
 
+use super::backoff::Healing;
 use super::{AcceptError, DeployRequest, Runner};
 
 /// One decky as it is placed and as it really runs.
@@ -26,6 +27,8 @@ pub struct DeckyStatus {
     pub runtime: Option<DeckyRuntime>,
     /// Its newest row.
     pub last: Option<Record>,
+    /// Since when this master has seen it run otherwise than it is placed.
+    pub drifted_since: Option<Timestamp>,
 }
 
 /// Whether a decky runs as it is placed.
@@ -82,40 +85,53 @@ impl DeckyStatus {
         }
     }
 
+    /// The services that should run and don't, and how each is.
+    pub(super) fn not_running(&self) -> Vec<String> {
+        let services = self.services();
+        let not = services.iter().filter(|service| self.state(service) != Some("running"));
+        not.map(|service| format!("{service} {}", self.state(service).unwrap_or("not there"))).collect()
+    }
+
+    /// What is seen of it, whoever has seen to it since: `2/3 (ssh dead)`.
+    pub(super) fn seen(&self) -> String {
+        let (up, all) = self.running();
+        let counted = || match self.not_running() {
+            not if not.is_empty() => format!("{up}/{all}"),
+            not => format!("{up}/{all} ({})", not.join(", ")),
+        };
+        match self.health() {
+            Health::Up | Health::Down => counted(),
+            Health::Unseen => format!("?/{all}"),
+            Health::Underway => "under way".to_owned(),
+            Health::Stranger => "not placed by this master".to_owned(),
+            Health::Unsure => {
+                let failure = self.last.as_ref().and_then(Record::failure);
+                let why = failure.map_or("a row ended without evidence", |failure| failure.message());
+                let seen = self.runtime.as_ref().map(|_| format!("; seen: {}", counted()));
+                format!("unsure: {why}{}", seen.unwrap_or_default())
+            }
+        }
+    }
+
     fn state(&self, service: &str) -> Option<&str> {
         self.runtime.as_ref()?.services.get(service).map(String::as_str)
     }
 }
 
-/// `3/3`, `2/3 (ssh dead)`, `unsure: its worker was lost`.
+/// `3/3`, `2/3 (ssh dead), drifted since ..`, `unsure: its worker was lost`.
 impl fmt::Display for DeckyStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (up, all) = self.running();
-        let counted = |f: &mut fmt::Formatter<'_>| {
-            let services = self.services();
-            let not: Vec<String> = services
-                .iter()
-                .filter(|service| self.state(service) != Some("running"))
-                .map(|service| format!("{service} {}", self.state(service).unwrap_or("not there")))
-                .collect();
-            write!(f, "{up}/{all}")?;
-            if not.is_empty() { Ok(()) } else { write!(f, " ({})", not.join(", ")) }
-        };
-        match self.health() {
-            Health::Up | Health::Down => counted(f),
-            Health::Unseen => write!(f, "?/{all}"),
-            Health::Underway => f.write_str("under way"),
-            Health::Stranger => f.write_str("not placed by this master"),
-            Health::Unsure => {
-                let failure = self.last.as_ref().and_then(Record::failure);
-                let why = failure.map_or("a row ended without evidence", |failure| failure.message());
-                write!(f, "unsure: {why}")?;
-                if self.runtime.is_some() {
-                    f.write_str("; seen: ")?;
-                    counted(f)?;
-                }
-                Ok(())
-            }
+        f.write_str(&self.seen())?;
+        if self.health() != Health::Down {
+            return Ok(());
+        }
+        if let Some(since) = self.drifted_since {
+            write!(f, ", drifted since {since}")?;
+        }
+        match self.last.as_ref().and_then(|row| row.key.as_ref()).and_then(Healing::of) {
+            Some(Healing { tries: 1, .. }) => f.write_str(", was brought back once"),
+            Some(Healing { tries, .. }) => write!(f, ", was brought back {tries} times"),
+            None => Ok(()),
         }
     }
 }
@@ -182,6 +198,7 @@ impl Runner {
             placed.insert((placement.decky.clone(), home.clone()));
             all.push(DeckyStatus {
                 decky: placement.decky.clone(),
+                drifted_since: self.shared.drifting.since(&placement.decky, &home),
                 home,
                 placement: Some(placement),
                 runtime,
@@ -196,7 +213,9 @@ impl Runner {
         );
         for (decky, home, runtime) in strangers {
             if !placed.contains(&(decky.clone(), home.clone())) {
-                all.push(DeckyStatus { decky, home, placement: None, runtime: Some(runtime), last: None });
+                let drifted_since = self.shared.drifting.since(&decky, &home);
+                let runtime = Some(runtime);
+                all.push(DeckyStatus { decky, home, placement: None, runtime, last: None, drifted_since });
             }
         }
         Ok(all)

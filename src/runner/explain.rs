@@ -7,6 +7,8 @@ use crate::fleet::DeckyRuntime;
 use crate::lifecycle::{Record, Status, Timestamp};
 use crate::master::Stage;
 
+use super::backoff::Healing;
+
 /// Why a row is where it is; `Display` says it in a few sentences.
 #[derive(Debug, Clone)]
 pub struct Explanation {
@@ -48,6 +50,16 @@ impl Explanation {
         &self.record
     }
 
+    /// Why there is the row, if nobody asked for it.
+    fn heals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.record.key.as_ref().and_then(Healing::of) {
+            Some(Healing { tries, why }) => {
+                write!(f, "; it brings back what had drifted: {why} (try {tries})")
+            }
+            None => Ok(()),
+        }
+    }
+
     fn waits_for(&self) -> &'static str {
         match (self.stage, self.record.status(), &self.record.host) {
             (Some(Stage::Accepted), ..) => "its future has not been run yet",
@@ -67,10 +79,10 @@ impl fmt::Display for Explanation {
         if let Some(at) = record.completed_at() {
             let took = at.since(record.created_at).as_secs_f64();
             write!(f, "{} {took:.1} s after it was accepted", record.status())?;
-            return match record.failure() {
-                Some(failure) => write!(f, ": {failure}"),
-                None => Ok(()),
-            };
+            if let Some(failure) = record.failure() {
+                write!(f, ": {failure}")?;
+            }
+            return self.heals(f);
         }
         let since = record.running_since().unwrap_or(record.created_at);
         write!(f, "{} for {} s: {}", record.status(), self.now.since(since).as_secs(), self.waits_for())?;
@@ -91,10 +103,11 @@ impl fmt::Display for Explanation {
         }
         match record.deadline() {
             Some(deadline) if deadline > self.now => {
-                write!(f, "; it fails by itself in {} s", deadline.since(self.now).as_secs())
+                write!(f, "; it fails by itself in {} s", deadline.since(self.now).as_secs())?;
             }
-            Some(_) => f.write_str("; its deadline has passed, the next sweep fails it"),
-            None => Ok(()),
+            Some(_) => f.write_str("; its deadline has passed, the next sweep fails it")?,
+            None => {}
         }
+        self.heals(f)
     }
 }
