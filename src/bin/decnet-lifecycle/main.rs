@@ -24,6 +24,7 @@ mod host_network;
 mod hosts;
 mod legacy;
 mod logger;
+mod logs;
 mod net;
 mod operate;
 mod output;
@@ -37,6 +38,7 @@ mod serve;
 mod show;
 mod store_watch;
 mod token;
+mod up;
 mod upkeep;
 mod worker;
 
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Deploy(_)
             | Command::Mutate(_)
             | Command::Teardown(_)
+            | Command::Up { .. }
             | Command::Serve(_)
             | Command::Worker(_)
     ) {
@@ -137,6 +140,8 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Ps { deckies } => placed::ps(&home, &out, &deckies).await,
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
+        Command::Up { wait } => up::up(&home, &out, wait).await,
+        Command::Logs(args) => logs::logs(&home, &out, args).await,
         Command::Ls(ls) => show::ls(&home, &out, ls).await,
         Command::Show { row } => show::show(&home, &out, &row).await,
         Command::Wait { rows, timeout } => show::wait(&home, &out, &rows, timeout).await,

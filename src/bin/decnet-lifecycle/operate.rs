@@ -210,7 +210,7 @@ fn query(terms: &Terms) -> form_urlencoded::Serializer<'static, String> {
 /// file, which can be read beside it, since the rows' ends outlive a connection
 /// to the master. It is over as well at Ctrl-C, which stops nothing here, and
 /// when the master is gone, for then nobody ends the rows.
-async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
+pub async fn follow(home: &Home, out: &Output, ids: &[LifecycleId]) -> Result<Done, Complaint> {
     let store = home.reader().await?;
     let records = store.read(ids).await?;
     let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
@@ -262,7 +262,7 @@ const fn overlap(terms: &Terms) -> Overlap {
 
 /// The master: the store is ours, and what an earlier one left running has
 /// ended. Gives what that one had accepted and not begun.
-async fn master(
+pub async fn master(
     home: &Home,
     out: &Output,
     store: Arc<dyn Store>,
@@ -293,7 +293,7 @@ async fn master(
 
 /// Does what an earlier master had accepted, whatever becomes of what is asked
 /// now: it was said that it is taken up again.
-async fn finish_earlier(again: Vec<Accepted>) {
+pub async fn finish_earlier(again: Vec<Accepted>) {
     let mut again: FuturesUnordered<_> = again.into_iter().map(Accepted::run).collect();
     while again.next().await.is_some() {}
 }
@@ -315,15 +315,28 @@ async fn drive(
             return Err(error.into());
         }
     };
-    let ids: Vec<LifecycleId> = accepted.all_ids().collect();
     if accepted.is_repeat() {
         crate::output::aside("note: this request was accepted before under its key; these are its rows");
     }
+    drive_all(home, out, chosen, runner, store, again, vec![accepted]).await
+}
+
+/// The same of several requests.
+pub async fn drive_all(
+    home: &Home,
+    out: &Output,
+    chosen: &Chosen,
+    runner: &Runner,
+    store: &dyn Store,
+    again: Vec<Accepted>,
+    accepted: Vec<Accepted>,
+) -> Result<Done, Complaint> {
+    let ids: Vec<LifecycleId> = accepted.iter().flat_map(Accepted::all_ids).collect();
     let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
     let interrupted = interrupts()?;
     let work = async {
-        smol::future::zip(finish_earlier(again), accepted.run()).await;
+        smol::future::zip(finish_earlier(again), finish_earlier(accepted)).await;
     };
     let stopper = async {
         while !interrupted.load(Ordering::SeqCst) {

@@ -141,6 +141,7 @@ pub fn decky_value(decky: &DeckyStatus, now: Timestamp) -> Value {
         "engine": placed.and_then(|placed| placed.engine.as_ref()),
         "services": decky.services(), "running": up, "of": of, "health": health, "up": decky.to_string(),
         "runtime": decky.runtime.as_ref().map(|runtime| &runtime.services), "last": last,
+        "drifted_since": decky.drifted_since.map(|since| since.to_string()),
     })
 }
 

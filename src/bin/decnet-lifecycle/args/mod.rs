@@ -9,6 +9,7 @@ use decnet_lifecycle::engine::compose::{DockerName, NetworkDriver};
 use decnet_lifecycle::{DeckyName, HostId, RequestKey, ServiceName, Status};
 
 use crate::logger::LogForm;
+use crate::logs::Logs;
 use crate::row_name::RowName;
 
 mod swarm;
@@ -83,6 +84,14 @@ pub enum Command {
     Mutate(Mutate),
     /// Take deckies down, or all
     Teardown(Teardown),
+    /// Bring everything back that is placed here and doesn't run, as after a restart of the machine
+    Up {
+        /// Wait while another master holds the store
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Show what a decky's services have said: visitors and what they typed, or containers' words
+    Logs(Logs),
     /// Ask a row to stop
     Cancel {
         /// Its decky (the newest row is meant), its id, or the end of that

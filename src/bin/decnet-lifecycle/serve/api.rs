@@ -41,6 +41,7 @@ pub fn router(master: Arc<Master>) -> Router {
         .route("/deckies", get(deckies))
         .route("/deckies/deploy", post(deploy))
         .route("/deckies/teardown", post(teardown_some))
+        .route("/deckies/up", post(super::up::up))
         .route("/deckies/{name}/mutate", post(mutate))
         .route("/deckies/{name}/teardown", post(teardown))
         .route("/deckies/lifecycle", get(rows))

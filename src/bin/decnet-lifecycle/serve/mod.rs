@@ -7,7 +7,7 @@ use std::time::Duration;
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::bus::unix::{self as unix_bus, UnixBus};
 use decnet_lifecycle::{
-    Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Deadlines, store::Store,
+    Accepted, Runner, agent::HostsFile, engine::NoProgress, runner::Backoff, runner::Deadlines, store::Store,
 };
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
@@ -27,6 +27,7 @@ mod api;
 mod feed;
 mod metrics;
 mod swarm;
+mod up;
 
 /// Those who follow the feed with the token, at once.
 const FEEDS: usize = 64;
@@ -113,7 +114,8 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
 
     let maintained = tokio::spawn({
         let runner = runner.clone();
-        async move { runner.maintain().await }
+        let heal = args.heal.then(Backoff::default);
+        async move { tokio::join!(runner.maintain(), runner.watch_drift(args.watch_every, heal)) }
     });
     let keeper = maintained.abort_handle();
     let swarm =
