@@ -40,7 +40,9 @@ use crate::strategy::{Context, Ended, Place, Started, StartedOn, Strategy};
 #[cfg(all(feature = "testkit", feature = "redb"))]
 use crate::testkit::sim::{Executor, SimDisk, simulate};
 #[cfg(feature = "testkit")]
-use crate::testkit::{FakeAgents, FakeEngine, FaultyStore, Invariants, VirtualClock, Witness, conformance};
+use crate::testkit::{
+    FakeAgents, FakeEngine, FaultyStore, Invariants, VirtualClock, Witness, conformance, engines,
+};
 use crate::{Accepted, DeployRequest, Failure, FailureKind, Runner, RunnerBuilder, StoreError, Unrecovered};
 
 #[doc = include_str!("../docs/manual/embedding.md")]

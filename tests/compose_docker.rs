@@ -5,188 +5,27 @@
 //! `docker-compose` or a path); without it, the engine chooses.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use decnet_lifecycle::engine::compose::{
-    Catalogue, ComposeEngine, ComposeSettings, DockerName, Health, NetworkDriver,
-};
+use decnet_lifecycle::engine::compose::{ComposeEngine, Health};
+use decnet_lifecycle::fleet::DeckyConfig;
+use decnet_lifecycle::testkit::engines::{self, Machine};
 use decnet_lifecycle::{
-    clock::SystemClock,
-    engine::{CancelToken, Engine, NoProgress, Progress, Task, Work},
+    clock::{Clock, SystemClock},
+    engine::{CancelToken, Engine, LogLine, LogQuery, NoProgress, Progress, Task, Work},
     store::MemoryStore,
     *,
 };
-use futures_lite::future::{block_on, zip};
+use futures_lite::future::{block_on, poll_once, zip};
 use serde_json::{Value, json};
 
-const IMAGE: &str = "decnet-lifecycle-test:busybox";
+mod containers;
 
-/// Makes the image that all deckies run, once.
-fn is_ready() -> bool {
-    static READY: OnceLock<Result<(), String>> = OnceLock::new();
-    let ready = READY.get_or_init(|| {
-        docker_says(&["version", "--format", "{{.Server.Version}}"])?;
-        let busybox =
-            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
-        let busybox = busybox.ok_or("no busybox to make an image of; install busybox-static")?;
-        let root = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let bin = root.path().join("bin");
-        std::fs::create_dir(&bin).map_err(|error| error.to_string())?;
-        std::fs::copy(busybox, bin.join("busybox")).map_err(|error| error.to_string())?;
-        for tool in ["sh", "sleep", "httpd", "echo", "false", "true", "kill"] {
-            std::os::unix::fs::symlink("busybox", bin.join(tool)).map_err(|error| error.to_string())?;
-        }
-        let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output();
-        let tar = tar.map_err(|error| error.to_string())?;
-        let mut import = Command::new("docker")
-            .args(["import", "-", IMAGE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        import.stdin.take().unwrap().write_all(&tar.stdout).map_err(|error| error.to_string())?;
-        import.wait().map_err(|error| error.to_string())?;
-        docker_says(&["run", "--rm", IMAGE, "true"]).map(drop)
-    });
-    if let Err(why) = ready {
-        assert!(std::env::var_os("DECNET_LIFECYCLE_NEED_DOCKER").is_none(), "Docker is needed here: {why}");
-        eprintln!("\n!!! SKIPPED, no usable Docker: {why}\n");
-    }
-    ready.is_ok()
-}
-
-fn docker_says(args: &[&str]) -> Result<String, String> {
-    let output: Output =
-        Command::new("docker").args(args).output().map_err(|error| format!("docker: {error}"))?;
-    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
-
-/// The compose tool that this run is about.
-fn tool() -> Option<PathBuf> {
-    std::env::var_os("DECNET_LIFECYCLE_COMPOSE").map(PathBuf::from)
-}
-
-/// A project, a network and deckies that no other test has.
-struct Site {
-    dir: tempfile::TempDir,
-    name: String,
-    /// The third part of its addresses.
-    net: u8,
-    settings: ComposeSettings,
-    store: Arc<MemoryStore>,
-}
-
-impl Site {
-    fn new(name: &str, net: u8) -> Self {
-        let mut settings = ComposeSettings::default();
-        settings.project = DockerName::parse(&format!("dl-{name}")).unwrap();
-        settings.network = DockerName::parse(&format!("dl-{name}-lan")).unwrap();
-        settings.driver = Some(NetworkDriver::Bridge);
-        settings.program = tool();
-        settings.settle = Duration::from_secs(1);
-        settings.backoff = Duration::from_millis(10);
-        let site = Self {
-            dir: tempfile::tempdir().unwrap(),
-            name: name.to_owned(),
-            net,
-            settings,
-            store: Arc::default(),
-        };
-        site.clean();
-        std::fs::write(site.dir.path().join("catalogue.json"), catalogue().to_string()).unwrap();
-        site
-    }
-
-    fn decky(&self, number: u8) -> DeckyName {
-        DeckyName::parse(&format!("{}-{number}", self.name)).unwrap()
-    }
-
-    fn fleet(&self, services: &[&[&str]]) -> FleetConfig {
-        let deckies: Vec<Value> = services.iter().zip(1..).map(|(services, number)| json!({
-            "name": self.decky(number), "ip": format!("172.29.{}.{}", self.net, 10 + number), "services": services,
-            "distro": "debian", "base_image": IMAGE, "hostname": format!("srv-{number}")})).collect();
-        let fleet = json!({"mode": "unihost", "interface": "eth0", "subnet": format!("172.29.{}.0/24", self.net),
-            "gateway": format!("172.29.{}.1", self.net), "deckies": deckies});
-        FleetConfig::from_json(fleet.to_string().as_bytes()).unwrap()
-    }
-
-    fn engine(&self) -> ComposeEngine {
-        let own = Catalogue::builtin().with_json(catalogue().to_string().as_bytes()).unwrap();
-        ComposeEngine::new(self.dir.path().join("compose")).settings(self.settings.clone()).catalogue(own)
-    }
-
-    fn runner(&self) -> Runner {
-        let runner = Runner::builder(self.store.clone(), Arc::new(self.engine())).build();
-        block_on(runner.unwrap().recover()).unwrap().0
-    }
-
-    /// When each container of the project was started, by name.
-    fn started(&self) -> BTreeMap<String, String> {
-        let containers = block_on(self.engine().running()).unwrap();
-        let started =
-            |name: &str| docker_says(&["inspect", "--format", "{{.State.StartedAt}}", name]).unwrap();
-        containers.iter().map(|container| (container.name.clone(), started(&container.name))).collect()
-    }
-
-    fn clean(&self) {
-        let filter = format!("label=com.docker.compose.project={}", self.settings.project);
-        for id in docker_says(&["ps", "-aq", "--filter", &filter]).unwrap_or_default().lines() {
-            let _ = docker_says(&["rm", "-f", id]);
-        }
-        let _ = docker_says(&["rm", "-f", &format!("{}-foreign", self.name)]);
-        let _ = docker_says(&["network", "rm", self.settings.network.as_str()]);
-    }
-
-    /// The command line on this site.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_decnet-lifecycle"));
-        command.arg("--json").arg("--data").arg(self.dir.path().join("data")).args(args).stdin(Stdio::null());
-        command
-    }
-
-    fn deploy(&self, fleet: &FleetConfig) -> Command {
-        let path = self.dir.path().join("fleet.json");
-        std::fs::write(&path, fleet.to_json()).unwrap();
-        let mut command = self.command(&["deploy", "--engine", "compose", "--network-driver", "bridge"]);
-        command.args([
-            "--project",
-            self.settings.project.as_str(),
-            "--network",
-            self.settings.network.as_str(),
-        ]);
-        if let Some(tool) = tool() {
-            command.arg("--compose-program").arg(tool);
-        }
-        command.arg("--catalogue").arg(self.dir.path().join("catalogue.json")).arg(path);
-        command
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.clean();
-    }
-}
-
-fn catalogue() -> Value {
-    let httpd = |port: u16| json!({"image": IMAGE, "command": ["httpd", "-f", "-p", port.to_string()], "ports": [format!("{port}/tcp")]});
-    json!({"services": {
-        "ssh": httpd(22), "http": httpd(80), "redis": httpd(6379), "ftp": httpd(21),
-        "gone": {"image": "dl.invalid/none:1"},
-        "late": {"image": IMAGE, "command": ["sh", "-c", "sleep 3; exec httpd -f -p 81"], "ports": ["81/tcp"]},
-        "deaf": {"image": IMAGE, "command": ["sleep", "1000"], "ports": ["82/tcp"]},
-        "shaky": {"image": IMAGE, "ports": ["83/tcp"],
-                  "command": ["sh", "-c", "if [ -e /tried ]; then exec httpd -f -p 83; fi; : > /tried; sleep 1; exit 1"]},
-        "brief": {"image": IMAGE, "command": ["sh", "-c", "echo gave up, password=hunter2; exit 3"]},
-        "sick": {"image": IMAGE, "command": ["sleep", "1000"],
-                 "healthcheck": {"test": ["CMD", "false"], "interval": "1s", "retries": 1}}}})
-}
+use containers::{IMAGE, Site, docker_says, is_ready};
 
 fn services(names: &[&str]) -> Vec<ServiceName> {
     names.iter().map(|name| ServiceName::parse(name).unwrap()).collect()
@@ -769,4 +608,95 @@ fn deckies_that_swap_their_addresses_come_up() {
     let swapped = FleetConfig::from_json(swapped.to_string().as_bytes()).unwrap();
     all_well(&site.brought_up(&swapped));
     assert_eq!(site.unanswered(&swapped), []);
+}
+
+/// The deckies of a site, seen from outside: by connecting.
+struct Containers(Site);
+
+#[async_trait::async_trait]
+impl Machine for Containers {
+    async fn clean(&self) {
+        self.0.clean();
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(self.0.engine())
+    }
+
+    fn fleet(&self) -> FleetConfig {
+        self.0.fleet(&[&["http", "redis"], &["http"], &["ssh"]])
+    }
+
+    fn other_services(&self) -> Vec<ServiceName> {
+        services(&["redis", "ftp"])
+    }
+
+    fn spoilt(&self, fleet: &FleetConfig, decky: &DeckyName) -> Option<FleetConfig> {
+        Some(fleet.with_services(decky, services(&["http", "gone"])).unwrap())
+    }
+
+    async fn answering(&self, decky: &DeckyConfig) -> BTreeMap<ServiceName, String> {
+        let ports = [("ssh", 22), ("http", 80), ("redis", 6379), ("ftp", 21)];
+        let started = |name: &str| {
+            let container = format!("{}-{name}", decky.name);
+            docker_says(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &container]).unwrap()
+        };
+        let answering = self.0.answering(decky.ip, &ports).into_iter();
+        answering.map(|name| (ServiceName::parse(name).unwrap(), started(name))).collect()
+    }
+
+    async fn kill(&self, decky: &DeckyName, service: &ServiceName) -> bool {
+        docker_says(&["update", "--restart", "no", &format!("{decky}-{service}")]).unwrap();
+        docker_says(&["kill", &format!("{decky}-{service}")]).is_ok()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock::new())
+    }
+
+    /// Each takes seconds.
+    fn drops(&self) -> usize {
+        3
+    }
+}
+
+#[test]
+fn the_compose_engine_conforms() {
+    if is_ready() {
+        block_on(engines::check(&Containers(Site::new("like", 15)))).unwrap();
+    }
+}
+
+#[test]
+fn the_engine_tells_at_once_what_the_daemon_does_and_what_containers_say() {
+    if !is_ready() {
+        return;
+    }
+    let site = Site::new("tell", 16);
+    let fleet = site.fleet(&[&["talks", "http"]]);
+    all_well(&site.brought_up(&fleet));
+    let engine = site.engine();
+    let mut changed = Box::pin(engine.changed());
+    assert!(block_on(poll_once(&mut changed)).is_none());
+    // It is listened to a moment after the call, so that one event may be missed.
+    let killing = async {
+        for _ in 0..60 {
+            docker("restart -t 0 tell-1-http");
+            SystemClock::new().sleep(Duration::from_millis(500)).await;
+        }
+        panic!("the daemon told nothing");
+    };
+    block_on(futures_lite::future::or(changed, killing));
+    let heard = Mutex::new(Vec::new());
+    let query = LogQuery::new(site.decky(1), Arc::new(SystemClock::new())).tail(2);
+    let hear = |line: LogLine| {
+        let service = line.service.map_or("-".to_owned(), |service| service.to_string());
+        heard.lock().unwrap().push(format!("{service}: {}", line.text));
+    };
+    block_on(site.runner().logs(&query.clone().service(Some(services(&["talks"]).remove(0))), &hear))
+        .unwrap();
+    assert_eq!(*heard.lock().unwrap(), ["talks: two", "talks: three"]);
+    let none =
+        block_on(site.runner().logs(&LogQuery::new(site.decky(9), Arc::new(SystemClock::new())), &hear));
+    assert!(none.unwrap_err().message().contains("it has no container here, of tell-9"));
 }

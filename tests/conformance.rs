@@ -178,6 +178,11 @@ fn each_broken_store_is_caught_by_the_case_meant_for_it() {
         (PlacementsUnsorted, Option::None, found),
         (RefusedChangesPlacements, Option::None, "a refused batch leaves placements as they were"),
         (PruneTakesPlacedRows, Option::None, "prune leaves rows that placements name"),
+        (
+            AcceptsOnWhatWas,
+            Option::None,
+            "a row that was decided on what is placed is refused once that is otherwise",
+        ),
         (EffectWithoutRevision, Option::None, "a row and its effect share a revision"),
         (Fault::None, Some(Forgets::Placements), "placements are there after reopening"),
         (Fault::None, Some(Forgets::Everything), reopen),

@@ -1,4 +1,5 @@
-//! The bus: tells others, at best effort, that a row has changed.
+//! The bus: tells others, at best effort, that a row has changed, or that a
+//! decky doesn't run as it is placed.
 
 use std::fmt;
 
@@ -7,12 +8,14 @@ use serde::Serialize;
 use crate::lifecycle::{DeckyName, LifecycleId, Operation, Record, Status};
 
 mod channel;
+mod drift;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(all(feature = "unix-bus", unix))]
 pub mod unix;
 
 pub use channel::{ChannelBus, Subscription};
+pub use drift::{DriftEvent, DriftState};
 
 /// Carries events to whoever listens. The store is the truth and its feed
 /// misses nothing; the bus is a wake-up.
@@ -20,6 +23,12 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// Hands an event on. Never blocks and never fails: a bus that is slow or
     /// dead drops events and counts them.
     fn publish(&self, event: &Event);
+
+    /// Hands on that a decky doesn't run as it is placed, or does so again.
+    /// Never blocks and never fails. A bus that has no place for it does nothing.
+    fn publish_drift(&self, event: &DriftEvent) {
+        let _ = event;
+    }
 
     /// How many events were dropped so far.
     fn dropped(&self) -> u64 {

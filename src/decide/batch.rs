@@ -70,19 +70,29 @@ pub struct Insert {
     /// What the row is to make of its decky; none leaves the decky's placement
     /// alone.
     pub aim: Option<Aim>,
+    /// The revision of the decky's placement that the row was decided on; the
+    /// row is refused if it has another by now, or is gone. None asks nothing.
+    pub placed_at: Option<Revision>,
 }
 
 impl Insert {
     /// A new row that leaves its decky's placement alone.
     #[must_use]
     pub const fn new(record: Record, overlap: Overlap) -> Self {
-        Self { record, overlap, aim: None }
+        Self { record, overlap, aim: None, placed_at: None }
     }
 
     /// What the row is to make of its decky.
     #[must_use]
     pub fn aim(mut self, aim: Aim) -> Self {
         self.aim = Some(aim);
+        self
+    }
+
+    /// Refuses the row unless its decky's placement is still at this revision.
+    #[must_use]
+    pub const fn placed_at(mut self, revision: Revision) -> Self {
+        self.placed_at = Some(revision);
         self
     }
 }
@@ -170,7 +180,8 @@ pub enum Refusal {
     KeyTaken(RequestKey),
     /// The decky can't be placed so.
     Clash(Vec<Clash>),
-    /// The decky is placed otherwise.
+    /// The decky is placed otherwise, or is not placed as it was when the change
+    /// was decided on.
     PlacedOtherwise(DeckyName),
     /// Another change of the same all-or-none batch was refused.
     Together,
@@ -185,7 +196,7 @@ impl fmt::Display for Refusal {
             Self::Duplicate(id) => write!(f, "there is a row {id} already"),
             Self::KeyTaken(key) => write!(f, "the key {key} was used before, for another request"),
             Self::Clash(clashes) => f.write_str(&Clash::list(clashes, "; ")),
-            Self::PlacedOtherwise(decky) => write!(f, "{decky} is placed otherwise already"),
+            Self::PlacedOtherwise(decky) => write!(f, "{decky} is placed otherwise by now"),
             Self::Together => f.write_str("another change of its batch was refused"),
         }
     }

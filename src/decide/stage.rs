@@ -120,6 +120,10 @@ impl<'s> Stage<'s> {
             let what = format!("row {} is inserted as {}, rows start as pending", record.id, record.status());
             return Err(BatchError { what });
         }
+        let placed_at = self.seen.placements.get(&record.decky).map(|placement| placement.revision);
+        if insert.placed_at.is_some() && insert.placed_at != placed_at {
+            return Ok(Outcome::Refused(Refusal::PlacedOtherwise(record.decky)));
+        }
         if let Some(clash) = clash {
             return Ok(Outcome::Refused(Refusal::Clash(clash)));
         }

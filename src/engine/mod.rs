@@ -14,10 +14,12 @@ use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, LifecycleId,
 mod cancel;
 #[cfg(all(feature = "compose", unix))]
 pub mod compose;
+mod logs;
 #[cfg(all(feature = "process", unix))]
 pub mod process;
 
 pub use cancel::CancelToken;
+pub use logs::{LogLine, LogQuery};
 
 /// The most characters of a note.
 const NOTE: usize = 500;
@@ -83,6 +85,26 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Why nothing can be seen now.
     async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
         Ok(BTreeMap::new())
+    }
+
+    /// Waits until what runs may have changed by itself, as when a service has
+    /// died: whoever watches looks then, and not only every minute. An engine
+    /// that can't tell waits for ever.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    /// Tells what services have said: the last lines of each, oldest first, and
+    /// then, if it is asked to follow, what they say from then on, for as long
+    /// as the future is polled or there is something to follow. Bounded by the
+    /// query; `hear` must return at once. Who asks sees to it that the words are
+    /// fit to be shown ([`Runner::logs`](crate::Runner::logs)).
+    ///
+    /// # Errors
+    /// Why there is nothing to be told.
+    async fn logs(&self, query: &LogQuery, hear: &(dyn Fn(LogLine) + Send + Sync)) -> Result<(), Failure> {
+        let _ = hear;
+        Err(Failure::new(FailureKind::Engine, &format!("the engine of {} keeps no logs", query.decky)))
     }
 
     /// Brings the deckies up as the fleet describes them.

@@ -168,6 +168,7 @@ fn guarded() -> Router<Arc<Master>> {
         .route("/deckies", get(deckies))
         .route("/deckies/deploy", post(deploy))
         .route("/deckies/teardown", post(teardown_some))
+        .route("/deckies/up", post(up))
         .route("/deckies/{name}/mutate", post(mutate))
         .route("/deckies/{name}/teardown", post(teardown))
         .route("/deckies/lifecycle", get(rows))
@@ -227,6 +228,17 @@ async fn deckies(State(master): Shared) -> Answer {
     let deckies = master.runner.deckies().await?;
     let deckies: Vec<Value> = deckies.iter().map(|decky| wire::decky(decky, now)).collect();
     Ok(answer(StatusCode::OK, &json!({"deckies": deckies})))
+}
+
+/// Brings everything back that is placed on this master and doesn't run.
+async fn up(State(master): Shared) -> Answer {
+    to_the_end(async move {
+        let restored = master.runner.restore().await?;
+        let body = wire::restored(&restored);
+        restored.accepted.into_iter().map(Accepted::run).for_each(|work| drop(tokio::spawn(work)));
+        Ok(answer(StatusCode::ACCEPTED, &body))
+    })
+    .await
 }
 
 async fn mutate(

@@ -30,6 +30,14 @@ pub fn metrics(master: &Master) -> Response {
         ("beats_refused_total", "counter", "Beats refused.", refused),
         ("store_writable", "gauge", "Whether the store can be written.", u64::from(writable)),
         ("rows_active", "gauge", "Rows that this master drives now.", counters.active as u64),
+        (
+            "deckies_drifted",
+            "gauge",
+            "Deckies that did not run as placed at the last look, or ran and were not placed.",
+            counters.drifted as u64,
+        ),
+        ("drifts_total", "counter", "How often a decky was seen to begin to drift.", counters.drifts),
+        ("heals_total", "counter", "Rows that were made to bring deckies back.", counters.heals),
     ] {
         // Writing to a string can't fail.
         let _ = write!(

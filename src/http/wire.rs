@@ -1,11 +1,11 @@
 //! The JSON of the API's answers: for routes and outputs of one's own that say
 //! the same in the same fields.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::lifecycle::{Failure, Record, Timestamp};
+use crate::lifecycle::{Failure, LifecycleId, Record, Timestamp};
 use crate::placement::{Placement, Plan, PlanStep};
-use crate::runner::{DeckyStatus, Explanation, Health, HistoryStep};
+use crate::runner::{Accepted, DeckyStatus, Explanation, Health, HistoryStep, Restored};
 
 /// A row as the original's master has it, field by field.
 ///
@@ -135,6 +135,7 @@ pub fn decky(decky: &DeckyStatus, now: Timestamp) -> Value {
         "engine": placed.and_then(|placed| placed.engine.as_ref()),
         "services": decky.services(), "running": up, "of": of, "health": health, "up": decky.to_string(),
         "runtime": decky.runtime.as_ref().map(|runtime| &runtime.services), "last": last,
+        "drifted_since": timed(decky.drifted_since),
     })
 }
 
@@ -144,6 +145,19 @@ pub fn forgotten(placement: &Placement) -> Value {
     let placed = placement.possibilities().last();
     json!({"event": "forgotten", "decky": placement.decky, "home": placed.map(|placed| placed.home.key()),
            "ip": placed.map(|placed| placed.config.ip.to_string())})
+}
+
+/// What is brought back, and what was left as it is.
+#[must_use]
+pub fn restored(restored: &Restored) -> Value {
+    let ids: Vec<LifecycleId> = restored.accepted.iter().flat_map(Accepted::all_ids).collect();
+    json!({"lifecycle_ids": ids, "up": restored.up.len(), "left": left(restored)})
+}
+
+/// Which deckies were left as they are, and why.
+#[must_use]
+pub fn left(restored: &Restored) -> Map<String, Value> {
+    restored.left.iter().map(|(decky, why)| (decky.to_string(), json!(why))).collect()
 }
 
 fn timed(time: Option<Timestamp>) -> Option<String> {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_listener::{Event as Signal, EventListener};
 
-use crate::bus::{Bus, Event};
+use crate::bus::{Bus, DriftEvent, Event};
 use crate::decide::{Annotate, Batch, Change, Outcome, Refusal, Step};
 use crate::discretion::Discretion;
 use crate::lifecycle::{
-    AnyLifecycle, Closed, Failure, Intent, Lifecycle, LifecycleId, Record, Running, State, Timestamp,
-    Transition,
+    AnyLifecycle, Closed, DeckyName, Failure, Intent, Lifecycle, LifecycleId, Record, Running, State,
+    Timestamp, Transition,
 };
 use crate::store::{Store, StoreError};
 use crate::waiting::{Waiter, Waiting};
@@ -323,10 +323,18 @@ impl Journal {
             "committed"
         );
         let event = Event::of(record);
-        let published =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shared.bus.publish(&event)));
+        self.hand_on(&record.decky, |bus| bus.publish(&event));
+    }
+
+    /// Tells the bus of a decky that doesn't run as it is placed, or does again.
+    pub(crate) fn publish_drift(&self, event: &DriftEvent) {
+        self.hand_on(&event.decky, |bus| bus.publish_drift(event));
+    }
+
+    fn hand_on(&self, decky: &DeckyName, publish: impl FnOnce(&dyn Bus)) {
+        let published = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| publish(&*self.shared.bus)));
         if published.is_err() {
-            log::error!(target: "decnet_lifecycle::journal", lifecycle_id:% = record.id; "the bus panicked");
+            log::error!(target: "decnet_lifecycle::journal", decky:% = decky; "the bus panicked");
         }
     }
 }

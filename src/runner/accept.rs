@@ -26,6 +26,8 @@ pub(super) struct Wanted {
     pub(super) aim: Option<Aim>,
     /// The id that another master has given it.
     pub(super) id: Option<LifecycleId>,
+    /// The revision of the placement that it was decided on, if that matters.
+    pub(super) placed_at: Option<Revision>,
 }
 
 impl Runner {
@@ -80,6 +82,7 @@ impl Runner {
         }
         let gone = plan.gone.into_iter().map(|(decky, home)| Wanted::gone(decky, home));
         let up = plan.up.into_iter().map(|(decky, placed)| Wanted {
+            placed_at: request.placed_at.get(&decky).copied(),
             decky,
             operation: Operation::Deploy,
             home: placed.home.clone(),
@@ -101,7 +104,7 @@ impl Runner {
         }
         let placed = Arc::new(placed.with_services(services));
         let (home, aim) = (placed.home.clone(), Some(Aim::Up(placed)));
-        Ok(vec![Wanted { decky, operation: Operation::Mutate, home, aim, id: None }])
+        Ok(vec![Wanted { decky, operation: Operation::Mutate, home, aim, id: None, placed_at: None }])
     }
 
     pub(super) async fn wanted_by_teardown(
@@ -287,7 +290,7 @@ impl Runner {
             key: terms.key.clone(),
             revision: Revision::ZERO,
         };
-        Insert { record, overlap: terms.overlap, aim: wanted.aim }
+        Insert { record, overlap: terms.overlap, aim: wanted.aim, placed_at: wanted.placed_at }
     }
 }
 
@@ -312,7 +315,7 @@ pub(super) fn tell(rows: &[Lifecycle<Pending>], superseded: &[LifecycleId]) {
 
 impl Wanted {
     pub(super) const fn gone(decky: DeckyName, home: Home) -> Self {
-        Self { decky, operation: Operation::Teardown, home, aim: Some(Aim::Gone), id: None }
+        Self { decky, operation: Operation::Teardown, home, aim: Some(Aim::Gone), id: None, placed_at: None }
     }
 
     /// The teardown of a decky where it is, or may be.

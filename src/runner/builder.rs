@@ -195,6 +195,9 @@ impl RunnerBuilder {
             owner,
             ids,
             maintenance: self.maintenance,
+            drifting: Default::default(),
+            patients: Default::default(),
+            heals: Default::default(),
         };
         Ok(Runner { shared: Arc::new(shared) })
     }

@@ -8,10 +8,11 @@ use crate::beat::Beat;
 use crate::decide::{Batch, Change, Outcome, Refusal};
 use crate::fleet::{DeckyRuntime, FleetConfig};
 use crate::lifecycle::text::one_line;
-use crate::lifecycle::{DeckyName, EngineName, HostId, Operation, Record, Status};
+use crate::lifecycle::{DeckyName, EngineName, HostId, Operation, Record, Status, Timestamp};
 use crate::placement::{Home, Placed, Placement, Placements, Plan, Standing, fleet_of, plan};
 use crate::store::{PlacementQuery, Query, StoreError};
 
+use super::backoff::Healing;
 use super::{AcceptError, DeployRequest, Runner};
 
 /// One decky as it is placed and as it really runs.
@@ -33,6 +34,8 @@ pub struct DeckyStatus {
     pub address: Option<IpAddr>,
     /// Its newest row.
     pub last: Option<Record>,
+    /// Since when this master has seen it run otherwise than it is placed.
+    pub drifted_since: Option<Timestamp>,
 }
 
 /// Whether a decky runs as it is placed.
@@ -101,46 +104,60 @@ impl DeckyStatus {
         }
     }
 
+    /// The services that should run and don't, and how each is.
+    pub(super) fn not_running(&self) -> Vec<String> {
+        let services = self.services();
+        let not = services.iter().filter(|service| self.state(service) != Some("running"));
+        not.map(|service| format!("{service} {}", self.state(service).unwrap_or("not there"))).collect()
+    }
+
+    /// What is seen of it, whoever has seen to it since: `2/3 (ssh dead)`.
+    pub(super) fn seen(&self) -> String {
+        let (up, all) = self.running();
+        let counted = || match self.not_running() {
+            not if not.is_empty() => format!("{up}/{all}"),
+            not => format!("{up}/{all} ({})", not.join(", ")),
+        };
+        match self.health() {
+            Health::Up | Health::Down => {
+                let gave = self.address.map(|address| format!(", its agent gave it {address}"));
+                counted() + &gave.unwrap_or_default()
+            }
+            Health::Left => {
+                "taken down; its agent left its base container, which goes with the host's last decky"
+                    .to_owned()
+            }
+            Health::Unseen => format!("?/{all}"),
+            Health::Underway => "under way".to_owned(),
+            Health::Stranger => "not placed by this master".to_owned(),
+            Health::Unsure => {
+                let failure = self.last.as_ref().and_then(Record::failure);
+                let why = failure.map_or("a row ended without evidence", |failure| failure.message());
+                let seen = self.runtime.as_ref().map(|_| format!("; seen: {}", counted()));
+                format!("unsure: {why}{}", seen.unwrap_or_default())
+            }
+        }
+    }
+
     fn state(&self, service: &str) -> Option<&str> {
         self.runtime.as_ref()?.services.get(service).map(String::as_str)
     }
 }
 
-/// `3/3`, `2/3 (ssh dead)`, `unsure: its worker was lost`.
+/// `3/3`, `2/3 (ssh dead), drifted since ..`, `unsure: its worker was lost`.
 impl fmt::Display for DeckyStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (up, all) = self.running();
-        let counted = |f: &mut fmt::Formatter<'_>| {
-            let services = self.services();
-            let not: Vec<String> = services
-                .iter()
-                .filter(|service| self.state(service) != Some("running"))
-                .map(|service| format!("{service} {}", self.state(service).unwrap_or("not there")))
-                .collect();
-            write!(f, "{up}/{all}")?;
-            if not.is_empty() { Ok(()) } else { write!(f, " ({})", not.join(", ")) }
-        };
-        match self.health() {
-            Health::Up | Health::Down => {
-                counted(f)?;
-                self.address.map_or(Ok(()), |address| write!(f, ", its agent gave it {address}"))
-            }
-            Health::Left => f.write_str(
-                "taken down; its agent left its base container, which goes with the host's last decky",
-            ),
-            Health::Unseen => write!(f, "?/{all}"),
-            Health::Underway => f.write_str("under way"),
-            Health::Stranger => f.write_str("not placed by this master"),
-            Health::Unsure => {
-                let failure = self.last.as_ref().and_then(Record::failure);
-                let why = failure.map_or("a row ended without evidence", |failure| failure.message());
-                write!(f, "unsure: {why}")?;
-                if self.runtime.is_some() {
-                    f.write_str("; seen: ")?;
-                    counted(f)?;
-                }
-                Ok(())
-            }
+        f.write_str(&self.seen())?;
+        if self.health() != Health::Down {
+            return Ok(());
+        }
+        if let Some(since) = self.drifted_since {
+            write!(f, ", drifted since {since}")?;
+        }
+        match self.last.as_ref().and_then(|row| row.key.as_ref()).and_then(Healing::of) {
+            Some(Healing { tries: 1, .. }) => f.write_str(", was brought back once"),
+            Some(Healing { tries, .. }) => write!(f, ", was brought back {tries} times"),
+            None => Ok(()),
         }
     }
 }
@@ -211,6 +228,7 @@ impl Runner {
             let address = kept.and_then(|kept| kept.ip).filter(|ip| own_ip != Some(*ip));
             all.push(DeckyStatus {
                 decky: placement.decky.clone(),
+                drifted_since: self.shared.drifting.since(&placement.decky, &home),
                 home,
                 placement: Some(placement),
                 runtime,
@@ -232,8 +250,10 @@ impl Runner {
                     Some(_) => self.list(&newest).await?.records.pop(),
                     None => None,
                 };
+                let drifted_since = self.shared.drifting.since(&decky, &home);
                 let runtime = Some(runtime);
-                all.push(DeckyStatus { decky, home, placement: None, runtime, address: None, last });
+                let (placement, address) = (None, None);
+                all.push(DeckyStatus { decky, home, placement, runtime, address, last, drifted_since });
             }
         }
         Ok(all)

@@ -8,6 +8,8 @@ use crate::lifecycle::text::spoken;
 use crate::lifecycle::{Record, Status, Timestamp};
 use crate::master::Stage;
 
+use super::backoff::Healing;
+
 /// Why a row is where it is; `Display` says it in a few sentences.
 #[derive(Debug, Clone)]
 pub struct Explanation {
@@ -52,6 +54,16 @@ impl Explanation {
         &self.record
     }
 
+    /// Why there is the row, if nobody asked for it.
+    fn heals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.record.key.as_ref().and_then(Healing::of) {
+            Some(Healing { tries, why }) => {
+                write!(f, "; it brings back what had drifted: {why} (try {tries})")
+            }
+            None => Ok(()),
+        }
+    }
+
     fn waits_for(&self) -> &'static str {
         match (self.stage, self.record.status(), &self.record.host) {
             (Some(Stage::Accepted), ..) => "its future has not been run yet",
@@ -75,10 +87,10 @@ impl fmt::Display for Explanation {
                 _ => spoken(took),
             };
             write!(f, "{} {took} after it was accepted", record.status())?;
-            return match record.failure() {
-                Some(failure) => write!(f, ": {failure}"),
-                None => Ok(()),
-            };
+            if let Some(failure) = record.failure() {
+                write!(f, ": {failure}")?;
+            }
+            return self.heals(f);
         }
         let since = record.running_since().unwrap_or(record.created_at);
         write!(f, "{} for {}: {}", record.status(), spoken(self.now.since(since)), self.waits_for())?;
@@ -105,10 +117,11 @@ impl fmt::Display for Explanation {
         }
         match record.deadline() {
             Some(deadline) if deadline > self.now => {
-                write!(f, "; it fails by itself in {}", spoken(deadline.since(self.now)))
+                write!(f, "; it fails by itself in {}", spoken(deadline.since(self.now)))?;
             }
-            Some(_) => f.write_str("; its deadline has passed, the next sweep fails it"),
-            None => Ok(()),
+            Some(_) => f.write_str("; its deadline has passed, the next sweep fails it")?,
+            None => {}
         }
+        self.heals(f)
     }
 }

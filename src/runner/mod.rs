@@ -1,6 +1,8 @@
 //! The face: accept, watch, wait, list, explain, cancel, sweep.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
@@ -8,19 +10,23 @@ use futures_lite::FutureExt;
 use crate::beat::{Beat, BeatAnswer, Delta, Verdict};
 use crate::heartbeat;
 use crate::journal::Journal;
-use crate::lifecycle::{HostId, LifecycleId, Owner, Record, Revision, Secrets};
+use crate::lifecycle::{DeckyName, HostId, LifecycleId, Owner, Record, Revision, Secrets};
 use crate::master::Master;
 use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
 use crate::strategy::Strategies;
 use crate::sweep;
 
 mod accept;
+mod backoff;
 mod builder;
 mod deckies;
+mod drift;
 mod enlist;
 mod explain;
+mod heal;
 mod history;
 mod ids;
+mod logs;
 mod recover;
 mod request;
 mod spawn;
@@ -29,10 +35,13 @@ mod stop;
 mod take;
 mod watch;
 
+pub use backoff::{Backoff, Healing};
 pub use builder::{BuildError, RunnerBuilder};
 pub use deckies::{DeckyStatus, Health};
+pub use drift::Drift;
 pub use enlist::{Enlisted, Prepared, StartError};
 pub use explain::Explanation;
+pub use heal::Restored;
 pub use history::{HistoryStep, history};
 pub use recover::{RecoverError, Recovered, Unrecovered};
 pub use request::{AcceptError, Accepted, DeployRequest, MutateRequest, TeardownRequest};
@@ -81,6 +90,10 @@ struct Shared {
     owner: Owner,
     ids: Ids,
     maintenance: builder::Maintenance,
+    drifting: drift::Drifting,
+    /// Deckies that are brought back, by the back-off.
+    patients: Mutex<BTreeMap<DeckyName, heal::Patient>>,
+    heals: AtomicU64,
 }
 
 /// Numbers since the runner was built.
@@ -99,6 +112,13 @@ pub struct Counters {
     pub events_dropped: u64,
     /// Rows that a future of this process drives now.
     pub active: usize,
+    /// Deckies that did not run as they are placed at the last look, or ran and
+    /// were not placed; see [`Runner::drift`].
+    pub drifted: usize,
+    /// How often a decky was seen to begin to drift.
+    pub drifts: u64,
+    /// Rows that were made to bring deckies back; see [`Runner::heal`].
+    pub heals: u64,
 }
 
 impl Runner {
@@ -324,6 +344,7 @@ impl Runner {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let counts = self.shared.master.journal.counts();
+        let (drifted, drifts) = self.shared.drifting.counts();
         Counters {
             steps: counts.steps,
             commits: counts.commits,
@@ -331,6 +352,9 @@ impl Runner {
             store_errors: counts.store_errors,
             events_dropped: counts.events_dropped,
             active: self.shared.master.active.len(),
+            drifted,
+            drifts,
+            heals: self.shared.heals.load(Ordering::Relaxed),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::lifecycle::LifecycleId;
+use crate::engine::{LogLine, LogQuery};
+use crate::lifecycle::{Failure, LifecycleId};
 use crate::placement::Plan;
 use crate::store::{Pruned, Retention, StoreError};
 use crate::sweep::{self, Swept};
@@ -84,6 +85,18 @@ impl Unrecovered {
     /// As there.
     pub async fn deckies(&self) -> Result<Vec<DeckyStatus>, StoreError> {
         self.inner.deckies().await
+    }
+
+    /// See [`Runner::logs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn logs(
+        &self,
+        query: &LogQuery,
+        hear: &(dyn Fn(LogLine) + Send + Sync),
+    ) -> Result<(), Failure> {
+        self.inner.logs(query, hear).await
     }
 
     /// See [`Runner::cancel`]: rows that an earlier start left can be asked to

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::decide::{KeyClaim, Overlap};
 use crate::fleet::{FleetConfig, FleetError, Problems};
-use crate::lifecycle::{DeckyName, LifecycleId, Pending, RequestKey, ServiceName};
+use crate::lifecycle::{DeckyName, LifecycleId, Pending, RequestKey, Revision, ServiceName};
 use crate::placement::{Clash, PlanTerms};
 use crate::store::StoreError;
 use crate::strategy::{Drive, Rows};
@@ -23,6 +23,8 @@ pub struct DeployRequest {
     pub(super) only: Option<BTreeSet<DeckyName>>,
     pub(super) plan: PlanTerms,
     pub(super) terms: Terms,
+    /// What was decided on the placement as it is at this revision.
+    pub(super) placed_at: BTreeMap<DeckyName, Revision>,
 }
 
 /// A mutate to accept: other services for one decky that is placed.
@@ -86,6 +88,7 @@ impl DeployRequest {
             only: None,
             plan: PlanTerms { relocate: false, prune: false },
             terms: Terms { overlap: Overlap::Reject, key: None },
+            placed_at: BTreeMap::new(),
         }
     }
 

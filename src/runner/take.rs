@@ -48,7 +48,8 @@ impl Runner {
             inserts.push(insert);
         }
         for (decky, (aim, id)) in taking.rows {
-            let wanted = Wanted { decky, operation: taking.operation, home: master.home(), aim, id };
+            let wanted =
+                Wanted { decky, operation: taking.operation, home: master.home(), aim, id, placed_at: None };
             let mut insert = self.insert_of(wanted, now, &terms);
             if id.is_none() {
                 insert.record.id = insert.record.id.unnamed();

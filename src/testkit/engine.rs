@@ -1,10 +1,11 @@
 //! A fake engine that does as it is told, and remembers what it was asked.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use event_listener::Event;
 
 use crate::engine::{Engine, Report, Turns, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig};
@@ -49,11 +50,12 @@ pub struct EngineCall {
 /// An engine that does as it is told, and remembers what it was asked.
 #[derive(Debug, Default)]
 pub struct FakeEngine {
-    scripts: Mutex<BTreeMap<DeckyName, EngineScript>>,
+    scripts: Arc<Mutex<BTreeMap<DeckyName, EngineScript>>>,
     calls: Mutex<Vec<EngineCall>>,
     /// What runs: each decky's services, and whether each does.
-    up: Mutex<BTreeMap<DeckyName, BTreeMap<ServiceName, bool>>>,
+    up: Arc<Mutex<BTreeMap<DeckyName, BTreeMap<ServiceName, bool>>>>,
     side_by_side: bool,
+    changed: Arc<Event>,
 }
 
 impl FakeEngine {
@@ -75,6 +77,19 @@ impl FakeEngine {
     #[must_use]
     pub fn side_by_side() -> Self {
         Self { side_by_side: true, ..Self::default() }
+    }
+
+    /// Another engine on the same machine, as a restarted master has one: with
+    /// what runs there and how it is scripted, and no calls yet.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self {
+            scripts: Arc::clone(&self.scripts),
+            calls: Mutex::default(),
+            up: Arc::clone(&self.up),
+            side_by_side: self.side_by_side,
+            changed: Arc::clone(&self.changed),
+        }
     }
 
     /// From now on, this is what happens to the decky.
@@ -99,7 +114,16 @@ impl FakeEngine {
         };
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         let mut report = Report::new();
+        let not_begun: BTreeMap<&DeckyName, Failure> = work
+            .deckies
+            .keys()
+            .filter_map(|decky| Some((decky, not_begun(operation, work, decky)?)))
+            .collect();
         for decky in work.deckies.keys() {
+            if let Some(failure) = not_begun.get(decky) {
+                report.failed(decky.clone(), failure.clone());
+                continue;
+            }
             let script = self.scripts.lock().unwrap_or_else(PoisonError::into_inner).get(decky).cloned();
             match script.unwrap_or_default() {
                 EngineScript::Succeed => report.succeeded(decky.clone()),
@@ -147,6 +171,7 @@ impl FakeEngine {
     pub fn plant(&self, decky: &DeckyName, services: impl IntoIterator<Item = ServiceName>) {
         let services = services.into_iter().map(|service| (service, true)).collect();
         self.up.lock().unwrap_or_else(PoisonError::into_inner).insert(decky.clone(), services);
+        self.changed.notify(usize::MAX);
     }
 
     /// A service dies.
@@ -155,6 +180,15 @@ impl FakeEngine {
         if let Some(runs) = up.get_mut(decky).and_then(|services| services.get_mut(service)) {
             *runs = false;
         }
+        drop(up);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// A decky is gone, and no row of anybody says so: the machine was started
+    /// anew, or somebody has removed it by hand.
+    pub fn lose(&self, decky: &DeckyName) {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).remove(decky);
+        self.changed.notify(usize::MAX);
     }
 }
 
@@ -184,6 +218,10 @@ impl Engine for FakeEngine {
         Ok(up.iter().map(|(decky, services)| (decky.clone(), runtime(services))).collect())
     }
 
+    async fn changed(&self) {
+        self.changed.listen().await;
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.play(Operation::Deploy, work).await
     }
@@ -195,4 +233,13 @@ impl Engine for FakeEngine {
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {
         self.play(Operation::Teardown, work).await
     }
+}
+
+/// Why an engine doesn't even begin with a decky.
+fn not_begun(operation: Operation, work: &Work, decky: &DeckyName) -> Option<Failure> {
+    if work.is_cancelled(decky) {
+        return Some(Failure::new(FailureKind::Cancelled, "cancelled before it was begun"));
+    }
+    (operation != Operation::Teardown && work.fleet.decky(decky).is_none())
+        .then(|| Failure::new(FailureKind::Engine, "the fleet has no such decky"))
 }

@@ -1,6 +1,7 @@
 //! Tools for testing a master built on this crate, and stores of one's own.
 //!
-//! [`conformance`] is the suite that every store must pass; [`FakeEngine`] and
+//! [`conformance`] is the suite that every store must pass, [`engines`] that of
+//! engines; [`FakeEngine`] and
 //! [`FakeAgents`] do as they are told, [`FaultyStore`] fails as it is told;
 //! [`VirtualClock`] stands still until it is moved. [`Invariants`] checks after
 //! any step what must always hold. Only with feature `testkit`; not for
@@ -11,6 +12,7 @@ mod breach;
 mod clock;
 pub mod conformance;
 mod engine;
+pub mod engines;
 mod faulty;
 mod invariants;
 mod placed;

@@ -8,10 +8,10 @@ use futures_lite::future::{block_on, poll_once};
 
 use crate::agent::{AgentError, Agents, DeployCall, Host, MutateCall, TeardownCall};
 use crate::beat::{Delta, Reported, WorkerStatus};
-use crate::bus::{Bus, Event};
-use crate::engine::{Engine, Progress, Report, Turns, Work};
-use crate::fleet::{FleetConfig, Problems};
-use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Status};
+use crate::bus::{Bus, DriftEvent, Event};
+use crate::engine::{Engine, LogLine, LogQuery, Progress, Report, Turns, Work};
+use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
+use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Secrets, Status};
 use crate::store::{Entry, Store, StoreError};
 
 /// Stands between a runner and its engine, agents and bus, and compares what
@@ -224,6 +224,26 @@ impl Engine for SeenEngine {
         self.inner.check(fleet)
     }
 
+    fn secrets(&self, fleet: &FleetConfig) -> Secrets {
+        self.inner.secrets(fleet)
+    }
+
+    async fn runtime(&self, fleet: &FleetConfig) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        self.inner.runtime(fleet).await
+    }
+
+    async fn found(&self) -> Result<BTreeMap<DeckyName, DeckyRuntime>, Failure> {
+        self.inner.found().await
+    }
+
+    async fn logs(&self, query: &LogQuery, hear: &(dyn Fn(LogLine) + Send + Sync)) -> Result<(), Failure> {
+        self.inner.logs(query, hear).await
+    }
+
+    async fn changed(&self) {
+        self.inner.changed().await;
+    }
+
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {
         self.witness.engine_called(work);
         let report = self.inner.deploy(&self.witness.listening(work)).await;
@@ -297,6 +317,10 @@ impl Bus for SeenBus {
             self.witness.seen().breaches.push(what);
         }
         self.inner.publish(event);
+    }
+
+    fn publish_drift(&self, event: &DriftEvent) {
+        self.inner.publish_drift(event);
     }
 
     fn dropped(&self) -> u64 {

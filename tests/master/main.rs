@@ -3,6 +3,7 @@
 
 mod accept;
 mod deltas;
+mod drift;
 mod local;
 mod original;
 mod placed;

@@ -438,7 +438,7 @@ fn deckies_are_taken_over_once_and_what_contradicts_is_told() {
     assert!(world.feed().is_empty(), "nothing was done to them");
     let told = block_on(world.runner.take_over(&renamed(&["", "w2", "w1"], 0, "pbx"), None)).unwrap();
     assert!(told[&name("pbx")].contains("192.0.2.10 is a's"), "{told:?}");
-    assert_eq!(told[&name("b")], "b is placed otherwise already");
+    assert_eq!(told[&name("b")], "b is placed otherwise by now");
     assert_eq!(told.len(), 2);
     assert_eq!(world.homes().into_keys().collect::<Vec<_>>(), ["a", "b", "c"]);
     world.torn_down(TeardownRequest::all());

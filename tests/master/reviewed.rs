@@ -492,7 +492,7 @@ fn the_bus_hears_of_running_also_for_a_row_that_was_asked_to_stop_before() {
     drop(block_on(world.store.commit(Batch::per_row(vec![Change::Annotate(note)]))).unwrap());
     world.drive(accepted.run());
     let told: Vec<_> = std::iter::from_fn(|| world.bus_events.try_next()).map(|event| event.status).collect();
-    assert_eq!(told, [Status::Pending, Status::Running, Status::Succeeded]);
+    assert_eq!(told, [Status::Pending, Status::Running, Status::Failed]);
 }
 
 /// A note is in the feed, and no news for the bus.

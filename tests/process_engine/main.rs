@@ -1,6 +1,7 @@
 //! The process engine by itself: what it converges on, and what it leaves
 //! alone.
 
+mod conforms;
 mod decoys;
 mod help;
 mod starting;

@@ -8,6 +8,7 @@ mod agent;
 mod api;
 mod beats;
 mod files;
+mod heal;
 mod logs;
 mod swarm;
 

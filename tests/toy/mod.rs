@@ -72,6 +72,7 @@ pub enum Fault {
     RefusedChangesPlacements,
     PruneTakesPlacedRows,
     EffectWithoutRevision,
+    AcceptsOnWhatWas,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -136,6 +137,13 @@ impl Toy {
         let record = Record { cancel_requested_at: None, key: batch.key.clone(), ..insert.record.clone() };
         if record.status() != Status::Pending {
             return Err(StoreError::Refused { what: "a row starts as pending".into() });
+        }
+        let placed = lists.placements.iter().find(|placement| placement.decky == record.decky);
+        if insert.placed_at.is_some()
+            && insert.placed_at != placed.map(|placement| placement.revision)
+            && self.fault != Fault::AcceptsOnWhatWas
+        {
+            return Ok(Outcome::Refused(Refusal::PlacedOtherwise(record.decky)));
         }
         if let Some(aim) = &insert.aim
             && let Aim::Up(wanted) = aim

@@ -28,6 +28,7 @@ mod hosts;
 mod legacy;
 mod live;
 mod logger;
+mod logs;
 mod ls;
 mod mirror;
 mod net;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
             | Command::Undo(_)
             | Command::Retry(_)
             | Command::Teardown(_)
+            | Command::Up { .. }
             | Command::Serve(_)
             | Command::Worker(_)
     ) {
@@ -151,6 +153,8 @@ async fn run(args: Args) -> Result<Done, Complaint> {
         Command::Ps { deckies } => placed::ps(&home, &out, &deckies).await,
         Command::Mutate(mutate) => operate::mutate(&home, &out, mutate).await,
         Command::Teardown(teardown) => operate::teardown(&home, &out, teardown).await,
+        Command::Up { wait } => operate::up(&home, &out, wait).await,
+        Command::Logs(args) => logs::logs(&home, &out, args).await,
         Command::Ls(ls) => ls::ls(&home, &out, ls).await,
         Command::Show { row } => show::show(&home, &out, &row).await,
         Command::Wait { rows, timeout } => show::wait(&home, &out, &rows, timeout).await,

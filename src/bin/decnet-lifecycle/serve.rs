@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::http::{self, Access, Server, ServerLimits};
-use decnet_lifecycle::{Accepted, agent::HostsFile, engine::NoProgress, runner::Deadlines};
+use decnet_lifecycle::{Accepted, agent::HostsFile, engine::NoProgress, runner::Backoff, runner::Deadlines};
 use serde_json::json;
 
 use crate::args;
@@ -82,7 +82,8 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
 
     let maintained = tokio::spawn({
         let runner = runner.clone();
-        async move { runner.maintain().await }
+        let heal = args.heal.then(Backoff::default);
+        async move { tokio::join!(runner.maintain(), runner.watch_drift(args.watch_every, heal)) }
     });
     let keeper = maintained.abort_handle();
     let swarm = swarm.map(|server| tokio::spawn(server.run(beats.alone(), stop.clone())));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::bus::{Bus, Event};
+use crate::bus::{Bus, DriftEvent, Event};
 
 use super::frame::{Frame, Verb};
 
@@ -83,15 +83,11 @@ impl UnixBus {
 
 impl Bus for UnixBus {
     fn publish(&self, event: &Event) {
-        let Some(frame) = frame_of(event) else { return };
-        let mut queue = self.shared.lock();
-        queue.frames.push_back(frame);
-        if queue.frames.len() > self.shared.capacity {
-            queue.frames.pop_front();
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(queue);
-        self.shared.changed.notify_one();
+        self.shared.push(frame_of("lifecycle", &event.topic(), event));
+    }
+
+    fn publish_drift(&self, event: &DriftEvent) {
+        self.shared.push(frame_of("drift", &event.topic(), event));
     }
 
     fn dropped(&self) -> u64 {
@@ -106,15 +102,27 @@ impl Drop for UnixBus {
     }
 }
 
-/// `PUB decky.<name>.lifecycle` with `{"type": "lifecycle", "payload": ..}`.
-fn frame_of(event: &Event) -> Option<Vec<u8>> {
-    let body = serde_json::to_vec(&serde_json::json!({"type": "lifecycle", "payload": event})).ok()?;
-    Frame::new(Verb::Pub, &event.topic(), body).ok().map(|frame| frame.to_bytes())
+/// `PUB decky.<name>.<kind>` with `{"type": <kind>, "payload": ..}`.
+fn frame_of(kind: &str, topic: &str, payload: &impl serde::Serialize) -> Option<Vec<u8>> {
+    let body = serde_json::to_vec(&serde_json::json!({"type": kind, "payload": payload})).ok()?;
+    Frame::new(Verb::Pub, topic, body).ok().map(|frame| frame.to_bytes())
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, frame: Option<Vec<u8>>) {
+        let Some(frame) = frame else { return };
+        let mut queue = self.lock();
+        queue.frames.push_back(frame);
+        if queue.frames.len() > self.capacity {
+            queue.frames.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(queue);
+        self.changed.notify_one();
     }
 
     fn run(&self) {

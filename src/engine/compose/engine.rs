@@ -9,7 +9,7 @@ use async_lock::Mutex as AsyncMutex;
 use async_trait::async_trait;
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Report, Work};
+use crate::engine::{Engine, LogLine, LogQuery, Report, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, Secrets, ServiceName};
 
@@ -271,6 +271,47 @@ impl Engine for ComposeEngine {
             seen.running = bases.contains(decky) && !down.contains(decky);
         }
         Ok(found)
+    }
+
+    /// What containers have written to their streams. Followed until they end.
+    async fn logs(&self, query: &LogQuery, hear: &(dyn Fn(LogLine) + Send + Sync)) -> Result<(), Failure> {
+        let tool = self.tool(&query.clock).await?;
+        let mut containers = self.running().await?;
+        containers.retain(|one| one.decky == query.decky && query.wants(one.service.as_ref()));
+        if containers.is_empty() {
+            let what = query.service.as_ref().map_or("it".to_owned(), ToString::to_string);
+            return Err(super::failed(&format!("{what} has no container here, of {}", query.decky)));
+        }
+        let told = containers.iter().map(async |one: &Container| {
+            let on_line = |line: &str| {
+                if !line.is_empty() {
+                    hear(LogLine::new(one.decky.clone(), one.service.clone(), line));
+                }
+            };
+            tool.tell(&one.name, query, &self.setup().settings, &on_line).await
+        });
+        // One after the other, unless they have no end.
+        if query.follow {
+            futures_util::future::join_all(told).await.into_iter().collect::<Result<(), _>>()?;
+        } else {
+            for one in told {
+                one.await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn changed(&self) {
+        let setup = self.setup();
+        let heard = match self.tool(&setup.clock).await {
+            Ok(tool) => tool.event(&setup.settings, &setup.clock).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        // Who can't hear looks from time to time.
+        if let Err(failure) = heard {
+            log::debug!(target: "decnet_lifecycle::engine", error:% = failure; "the daemon's events can't be heard");
+            std::future::pending().await
+        }
     }
 
     async fn teardown(&self, work: &Work) -> Result<Report, Failure> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::engine::{CancelToken, LogQuery};
 use crate::lifecycle::{Failure, FailureKind};
 
 use super::command::{Call, Ran, RunError, run};
@@ -16,6 +17,13 @@ use super::trouble::useful_line;
 
 /// How long a short question to the daemon may take.
 const SHORT: Duration = Duration::from_secs(60);
+/// How long the daemon's events are listened to at once.
+const LISTENS: Duration = Duration::from_secs(60 * 60);
+/// How long a container's words are followed.
+const FOLLOWS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// What is listened for.
+const EVENTS: [&str; 6] =
+    ["event=start", "event=die", "event=pause", "event=unpause", "event=destroy", "event=health_status"];
 /// The most that is read of an answer about all containers.
 const ANSWER: usize = 64 << 20;
 
@@ -147,6 +155,76 @@ impl Tool {
             output: 64 << 10,
         };
         run(call, &**up.clock, stop, up.on_line).await
+    }
+
+    /// Waits until the daemon tells that a container of the project has started,
+    /// ended, gone or stands otherwise; or for long enough.
+    pub(super) async fn event(
+        &self,
+        settings: &ComposeSettings,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), AskError> {
+        let label = format!("label=com.docker.compose.project={}", settings.project);
+        let mut args =
+            vec!["events", "--format", "{{.Action}}", "--filter", "type=container", "--filter", &label];
+        for event in EVENTS {
+            args.extend(["--filter", event]);
+        }
+        let args = args.into_iter().map(OsString::from).collect();
+        let call = Call {
+            program: self.engine.clone(),
+            args,
+            held: None,
+            within: LISTENS,
+            grace: settings.grace,
+            output: 64 << 10,
+        };
+        let heard = CancelToken::new();
+        let hear = |line: &str| {
+            if !line.is_empty() {
+                heard.cancel();
+            }
+        };
+        match run(call, &**clock, heard.cancelled(), &hear).await {
+            Err(RunError::Stopped | RunError::TooLong { .. }) => Ok(()),
+            // It listens until it is stopped, unless it can't.
+            Ok(ran) => {
+                Err(AskError::Refused { line: useful_line(&ran), is_missing: false, stdout: Vec::new() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells what a container has said, and what it says until it ends if it is
+    /// followed.
+    pub(super) async fn tell(
+        &self,
+        name: &str,
+        query: &LogQuery,
+        settings: &ComposeSettings,
+        on_line: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), AskError> {
+        let tail = query.tail.to_string();
+        let mut args = vec!["logs", "--tail", &tail];
+        if query.follow {
+            args.push("--follow");
+        }
+        args.extend(["--", name]);
+        let call = Call {
+            program: self.engine.clone(),
+            args: args.into_iter().map(OsString::from).collect(),
+            held: None,
+            within: if query.follow { FOLLOWS } else { SHORT },
+            grace: settings.grace,
+            output: 64 << 10,
+        };
+        let ran = run(call, &*query.clock, std::future::pending(), on_line).await?;
+        match ran.status.success() {
+            true => Ok(()),
+            false => {
+                Err(AskError::Refused { line: useful_line(&ran), is_missing: false, stdout: Vec::new() })
+            }
+        }
     }
 
     /// The last lines that a container said, on both streams.

@@ -5,10 +5,12 @@ use std::process::Child;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
+use event_listener::{Event, EventListener};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::Signals;
 
 static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+static ENDED: Event = Event::new();
 static WATCHER: OnceLock<()> = OnceLock::new();
 
 /// Hands over a child that nobody else will wait for.
@@ -25,7 +27,17 @@ pub(super) fn keep(child: Child) {
     reap();
 }
 
+/// Wakes when one of them has ended.
+pub(super) fn one_ended() -> EventListener {
+    ENDED.listen()
+}
+
 fn reap() {
     let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = children.len();
     children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    if children.len() < before {
+        drop(children);
+        ENDED.notify(usize::MAX);
+    }
 }

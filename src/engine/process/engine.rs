@@ -13,13 +13,15 @@ use async_trait::async_trait;
 use futures_lite::FutureExt as _;
 use futures_util::future::join_all;
 
-use crate::engine::{Engine, Report, Turns, Work};
+use crate::engine::{Engine, LogLine, LogQuery, Report, Turns, Work};
 use crate::fleet::{DeckyConfig, DeckyRuntime, FleetConfig, Mode, Problem, Problems};
 use crate::lifecycle::{DeckyName, EngineName, Failure, FailureKind, ServiceName};
 
+use super::children;
 use super::files::{Decoy, Files, State, Trace, traces};
 use super::knock::{self, Heard};
 use super::link;
+use super::logs;
 use super::settings::{PATIENCE, Settings, Setup, engine_failure, port};
 use super::start::{Started, cancelled, start};
 use super::stop::gone;
@@ -347,6 +349,17 @@ impl Engine for ProcessEngine {
                 .collect(),
         };
         Ok(self.traces().await?.into_iter().map(|(decky, traces)| (decky, of(traces))).collect())
+    }
+
+    /// Who came, and what they typed, as JSON; also of services that are gone.
+    async fn logs(&self, query: &LogQuery, hear: &(dyn Fn(LogLine) + Send + Sync)) -> Result<(), Failure> {
+        logs::tell(&self.setup, query, hear).await
+    }
+
+    /// Decoys of an earlier start of the master are no children of this one, so
+    /// that their ends are seen by looking only.
+    async fn changed(&self) {
+        children::one_ended().await;
     }
 
     async fn deploy(&self, work: &Work) -> Result<Report, Failure> {

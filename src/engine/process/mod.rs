@@ -11,6 +11,7 @@ mod engine;
 mod files;
 mod knock;
 mod link;
+mod logs;
 mod options;
 mod settings;
 mod start;

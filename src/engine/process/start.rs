@@ -1,12 +1,13 @@
 //! Starts one decoy, and ends it again unless it is kept.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
@@ -39,14 +40,20 @@ impl Started {
         }
     }
 
-    /// Ends it and waits until it has.
+    /// Ends it and waits until it has. Dropped while it waits, the next start of
+    /// the same decoy is not disturbed.
     pub(super) async fn end(mut self) {
+        let child = self.kill();
         blocking::unblock(move || {
-            if let Some(mut child) = self.kill() {
+            if let Some(mut child) = child {
                 let _ = child.wait();
             }
+            let gate = gate(self.files.base());
+            let _alone = lock(&gate);
             // A file that can't be removed names no decoy that lives.
-            let _ = self.files.forget_ready();
+            if matches!(self.files.ready(), Ok(Some(decoy)) if decoy.token == self.token) {
+                let _ = self.files.forget_ready();
+            }
         })
         .await;
     }
@@ -75,6 +82,38 @@ impl Drop for Started {
     }
 }
 
+/// Between the thread that starts a decoy and whoever waits for it. A thread
+/// can't be stopped: what it has started for nobody ends before the next start
+/// of the same decoy begins.
+#[derive(Default)]
+struct Handover {
+    is_abandoned: bool,
+    started: Option<io::Result<(Started, Link)>>,
+}
+
+/// Who waits; dropped, nobody does.
+struct Waits(Arc<Mutex<Handover>>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut handover = lock(&self.0);
+        handover.is_abandoned = true;
+        drop(handover.started.take());
+    }
+}
+
+/// One start at a time under the same files, in this process.
+fn gate(base: &Path) -> Arc<Mutex<()>> {
+    static GATES: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut gates = lock(&GATES);
+    gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+    Arc::clone(gates.entry(base.to_owned()).or_default())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What came first while a decoy was starting.
 enum Came {
     Up,
@@ -96,11 +135,28 @@ pub(super) async fn start(
     if work.is_cancelled(&config.name) {
         return Err(cancelled(service));
     }
+    let waits = Waits(Arc::default());
     let spawn = {
         let (setup, config, service) = (Arc::clone(setup), config.clone(), service.clone());
-        move || spawn(&setup, &config, &service, port)
+        let handover = Arc::clone(&waits.0);
+        move || {
+            let gate = gate(Files::new(&setup.settings.dir, &config.name, &service).base());
+            let _alone = lock(&gate);
+            if lock(&handover).is_abandoned {
+                return;
+            }
+            let started = spawn(&setup, &config, &service, port);
+            let mut handover = lock(&handover);
+            // Else it ends here, before anybody else may start.
+            if !handover.is_abandoned {
+                handover.started = Some(started);
+            }
+        }
     };
-    let (mut started, mut link) = blocking::unblock(spawn).await.map_err(|error| {
+    blocking::unblock(spawn).await;
+    let started = lock(&waits.0).started.take();
+    let started = started.unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()));
+    let (mut started, mut link) = started.map_err(|error| {
         engine_failure(format!(
             "{service}: the decoy could not be started: {error}; is the program still there?"
         ))

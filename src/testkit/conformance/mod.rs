@@ -92,6 +92,9 @@ const CASES: &[(&str, Case)] = &[
     ("what failed for certain leaves all as it was", |f| Box::pin(placements::fails(f))),
     ("what nobody knows the end of leaves its decky unsure", |f| Box::pin(placements::unknown(f))),
     ("what was superseded leaves its decky unsure once it ran", |f| Box::pin(placements::superseded(f))),
+    ("a row that was decided on what is placed is refused once that is otherwise", |f| {
+        Box::pin(placements::decided_on(f))
+    }),
     ("a clash refuses a request whole", |f| Box::pin(clashes::clashes(f))),
     ("a network changes with all of its deckies or not at all", |f| Box::pin(clashes::network(f))),
     ("a decky moves in one batch", |f| Box::pin(clashes::moves(f))),

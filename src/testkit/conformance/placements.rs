@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::decide::{Batch, Change, Outcome, Overlap, Refusal};
+use crate::decide::{Batch, Change, Insert, Outcome, Overlap, Refusal};
 use crate::lifecycle::{DeckyName, EngineName, FailureKind, LifecycleId, Record, Revision, ServiceName};
 use crate::placement::{Aim, Clash, Placed, Placement, Standing};
 use crate::store::{PlacementQuery, Query, Retention};
@@ -61,6 +61,31 @@ pub(super) async fn succeeds(fixture: &dyn Fixture) -> Result<(), Wrong> {
     let mut heir = placed(2, worker("w1")?)?;
     heir.config.ip = first.config.ip;
     up(&*store, 4, &heir).await?;
+    Ok(())
+}
+
+pub(super) async fn decided_on(fixture: &dyn Fixture) -> Result<(), Wrong> {
+    let store = fixture.fresh().await;
+    let first = placed(1, worker("w1")?)?;
+    let again = |number, at| -> Result<Change, Wrong> {
+        let record = Record { decky: first.config.name.clone(), ..row(number, 0)? };
+        let insert = Insert::new(record, Overlap::Reject).aim(Aim::Up(Arc::new(first.clone())));
+        Ok(Change::Insert(Box::new(insert.placed_at(at))))
+    };
+    let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(Refusal::PlacedOtherwise(_)));
+    let outcome = one(&*store, again(1, Revision::ZERO)?).await?;
+    ensure!(is_refused(&outcome), "a row for a decky that isn't placed gave {outcome:?}");
+    let row = up(&*store, 2, &first).await?;
+    let Some(now) = of(&*store, &row.decky).await? else { return Err(Wrong("it is not placed".into())) };
+    let second = applied(&*store, again(3, now.revision)?).await?;
+    applied(&*store, step(second.revision, failed(&second, 500, "no"))).await?;
+    // What has come and gone meanwhile left all as it was, and is an answer.
+    let outcome = one(&*store, again(4, now.revision)?).await?;
+    ensure!(is_refused(&outcome), "a row that was decided on an earlier revision gave {outcome:?}");
+    let gone = running(&*store, razing(5, &row.decky)?).await?;
+    applied(&*store, step(gone.revision, ended(&gone, 600))).await?;
+    let outcome = one(&*store, again(6, now.revision)?).await?;
+    ensure!(is_refused(&outcome), "a row for a decky that was torn down meanwhile gave {outcome:?}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use decnet_lifecycle::{DeckyName, FailureKind, HostId, Operation, RequestKey, Se
 
 use crate::complete::{deckies, hosts, rows};
 use crate::logger::LogForm;
+use crate::logs::Logs;
 use crate::output::Colour;
 use crate::row_name::RowName;
 
@@ -113,6 +114,14 @@ pub enum Command {
     Retry(Retry),
     /// Take deckies down, or all
     Teardown(Teardown),
+    /// Bring everything back that is placed here and doesn't run, as after a restart of the machine
+    Up {
+        /// Wait while another master holds the store
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Show what a decky's services have said: visitors and what they typed, or containers' words
+    Logs(Logs),
     /// Ask rows to stop
     Cancel {
         /// Each by its decky (the newest row is meant), its id, or the end of that

@@ -42,6 +42,14 @@ pub struct Serve {
     pub local: Local,
     #[command(flatten)]
     pub deadlines: DeadlineArgs,
+    /// How often what runs is compared with what is placed; also as soon as the engine tells of
+    /// something
+    #[arg(long, value_name = "AGE", default_value = "1m", value_parser = age)]
+    pub watch_every: Duration,
+    /// Bring back what is placed and doesn't run: rows whose `show` says why, at most one a minute
+    /// for each decky and ever more seldom. What somebody has torn down or cancelled stays so
+    #[arg(long)]
+    pub heal: bool,
     /// Remove rows that closed longer ago than this
     #[arg(long, value_name = "AGE", default_value = "30d", value_parser = age)]
     pub keep_closed: Duration,

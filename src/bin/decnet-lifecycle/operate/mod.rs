@@ -22,11 +22,13 @@ mod drive;
 mod mutate;
 mod retry;
 mod teardown;
+mod up;
 
 pub use deploy::{deploy, deploy_query, deploy_request, for_its_engine, for_this_machine};
 pub use mutate::{mutate, undo};
 pub use retry::retry;
 pub use teardown::teardown;
+pub use up::up;
 
 /// One request, whichever master it goes to.
 enum Ask {
