@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use crate::beat::{Delta, Reported, Verdict, WorkerStatus};
 use crate::lifecycle::{
-    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Phase, Record, Running,
-    Status, Timestamp,
+    AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Phase, Record,
+    Running, Status, Timestamp,
 };
 use crate::master::{Master, Said, Sight, Weight};
 use crate::store::{Query, StoreError};
 
+use super::calls::{Calls, horizon, may_have_arrived};
 use super::sight;
 
 /// How far a worker's clock may be off before its claim counts as earlier
 /// than the dispatch.
 const SKEW: Duration = Duration::from_secs(5 * 60);
+
+const TOO_MANY: &str = "so many calls came before that nobody can say which it is about";
 
 /// How many of a decky's last rows are read at once for an earlier one whose
 /// delta may still be on its way, and how often.
@@ -40,8 +43,9 @@ pub(super) struct Ends {
 enum Earlier {
     /// The delta is none of this row's, and why.
     Refused(&'static str),
-    /// These are silent; the claims are those of words that ended others.
-    Silent { rows: Vec<LifecycleId>, spent: Vec<Timestamp> },
+    /// These are silent, and so many calls that have no row of the decky; the
+    /// claims are those of words that ended others.
+    Silent { rows: Vec<LifecycleId>, calls: usize, spent: Vec<Timestamp> },
 }
 
 /// The rows that a beat's deltas may be about, read once; a row that a delta
@@ -49,13 +53,15 @@ enum Earlier {
 pub(super) struct Found {
     by_id: BTreeMap<LifecycleId, Record>,
     open_of: BTreeMap<DeckyName, Vec<LifecycleId>>,
+    /// The deploys that the host was sent, once that is asked for.
+    calls: Option<Calls>,
 }
 
 impl Found {
     pub(super) async fn read(master: &Master, host: &HostId, deltas: &[Delta]) -> Result<Self, StoreError> {
         let store = master.journal.store();
         let ids: Vec<LifecycleId> = deltas.iter().filter_map(|delta| delta.lifecycle_id).collect();
-        let mut found = Self { by_id: BTreeMap::new(), open_of: BTreeMap::new() };
+        let mut found = Self { by_id: BTreeMap::new(), open_of: BTreeMap::new(), calls: None };
         for record in store.read(&ids).await? {
             found.by_id.insert(record.id, record);
         }
@@ -121,22 +127,22 @@ impl Found {
         if delta.report == Reported::Running {
             return Ok(Judged::Says(Verdict::Applied));
         }
-        let (silent, spent) = match earlier(master, &record, delta).await? {
+        let (silent, calls, spent) = match self.earlier(master, host, &record, delta).await? {
             Earlier::Refused(why) => {
                 keep(master, host, delta, Some((record.id, why)));
                 return Ok(Judged::Says(Verdict::Stale));
             }
-            Earlier::Silent { rows, spent } => (rows, spent),
+            Earlier::Silent { rows, calls, spent } => (rows, calls, spent),
         };
         let heard = &master.swarm.heard;
-        if silent.iter().all(|id| heard.is_over(host, *id)) {
+        if calls == 0 && silent.iter().all(|id| heard.is_over(host, *id)) {
             return Ok(self.ends(record, delta, delta.completed_at));
         }
         let Some(said) = said(delta) else {
             keep(master, host, delta, Some((record.id, "it is not dated, and may be of an earlier call")));
             return Ok(Judged::Says(Verdict::Stale));
         };
-        match heard.weigh(host, record.id, said, silent.len(), &spent) {
+        match heard.weigh(host, record.id, said, silent.len() + calls, &spent) {
             Weight::Own => return Ok(self.ends(record, delta, delta.completed_at)),
             Weight::Agreed => {
                 keep(master, host, delta, None);
@@ -145,6 +151,7 @@ impl Found {
             Weight::Doubtful => {}
         }
         if said.is_good
+            && calls == 0
             && let Some(status) = status
             && let Some(asked) = sight::asked(master, &record).await?
         {
@@ -162,6 +169,78 @@ impl Found {
             Some((record.id, "it may be of an earlier call that has not been heard of")),
         );
         Ok(Judged::Says(Verdict::Stale))
+    }
+
+    /// Which earlier row of the same decky, operation and host a delta without an
+    /// id may be about instead of this open one.
+    ///
+    /// Say that a deploy failed at its deadline while the worker was still at it,
+    /// and was asked for again: the "succeeded" of the first comes only now, and
+    /// would end the second, of which nothing is up yet.
+    async fn earlier(
+        &mut self,
+        master: &Master,
+        host: &HostId,
+        row: &Record,
+        delta: &Delta,
+    ) -> Result<Earlier, StoreError> {
+        let since = row.running_since().unwrap_or(row.created_at);
+        if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
+            return Ok(Earlier::Refused("it claims to be older than the call"));
+        }
+        // A step of the wall clock makes no row older than it is.
+        let now = master.time.due_time();
+        let patience = master.time.deadlines.remote_run();
+        let is_of_the_same = |old: &Record| old.operation == row.operation && old.host == row.host;
+        let may_speak = |old: &Record| {
+            old.id != row.id
+                && is_of_the_same(old)
+                && old.running_since().is_some()
+                && old.completed_at().is_some_and(|at| now.since(at) < patience)
+                && may_have_arrived(old)
+        };
+        let horizon = horizon(master);
+        let mut is_new = true;
+        let (mut silent, mut spent) = (Vec::new(), Vec::new());
+        let mut after = None;
+        for _ in 0..EARLIER_PAGES {
+            let query = Query::new().decky(row.decky.clone()).limit(EARLIER_ROWS).after(after);
+            let page = master.journal.store().query(&query).await?;
+            is_new &= !page.records.iter().any(|old| old.id != row.id && old.running_since().is_some());
+            for old in page.records.iter().filter(|old| may_speak(old)) {
+                match (old.claimed_completion, delta.completed_at) {
+                    (None, _) => silent.push(old.id),
+                    (Some(_), None) => {
+                        return Ok(Earlier::Refused("it is not dated, and may be one sent again"));
+                    }
+                    (Some(before), Some(claim)) if claim <= before => {
+                        return Ok(Earlier::Refused("it is one sent again, or of an earlier call"));
+                    }
+                    (Some(before), Some(_)) => spent.push(before),
+                }
+            }
+            after = page.next;
+            let is_old = |old: &Record| now.since(old.created_at) > horizon;
+            if after.is_none() || page.records.last().is_some_and(is_old) {
+                let calls = match row.operation {
+                    Operation::Deploy if !is_new => self.calls(master, host).await?.may_speak_of(master, row),
+                    _ => Some(0),
+                };
+                return Ok(match calls {
+                    Some(calls) => Earlier::Silent { rows: silent, calls, spent },
+                    None => Earlier::Refused(TOO_MANY),
+                });
+            }
+        }
+        Ok(Earlier::Refused(TOO_MANY))
+    }
+
+    async fn calls(&mut self, master: &Master, host: &HostId) -> Result<&Calls, StoreError> {
+        let calls = match self.calls.take() {
+            Some(calls) => calls,
+            None => Calls::read(master, host).await?,
+        };
+        Ok(self.calls.insert(calls))
     }
 
     fn ends(&mut self, record: Record, delta: &Delta, claim: Option<Timestamp>) -> Judged {
@@ -218,58 +297,6 @@ fn keep(master: &Master, host: &HostId, delta: &Delta, doubted: Option<(Lifecycl
     } else if let Some((id, why)) = doubt {
         master.swarm.heard.keep_doubt(host, id, why);
     }
-}
-
-/// Which earlier row of the same decky, operation and host a delta without an
-/// id may be about instead of this open one.
-///
-/// Say that a deploy failed at its deadline while the worker was still at it,
-/// and was asked for again: the "succeeded" of the first comes only now, and
-/// would end the second, of which nothing is up yet.
-async fn earlier(master: &Master, row: &Record, delta: &Delta) -> Result<Earlier, StoreError> {
-    let since = row.running_since().unwrap_or(row.created_at);
-    if delta.completed_at.is_some_and(|claim| claim < since.minus(SKEW)) {
-        return Ok(Earlier::Refused("it claims to be older than the call"));
-    }
-    // A step of the wall clock makes no row older than it is.
-    let now = master.time.due_time();
-    let patience = master.time.deadlines.remote_run();
-    let is_of_the_same = |old: &Record| old.operation == row.operation && old.host == row.host;
-    let may_speak = |old: &Record| {
-        old.id != row.id
-            && is_of_the_same(old)
-            && old.running_since().is_some()
-            && old.completed_at().is_some_and(|at| now.since(at) < patience)
-            // Of work that was refused or never arrived no word can come.
-            && !matches!(
-                old.failure().map(Failure::kind),
-                Some(FailureKind::Rejected | FailureKind::Unreachable)
-            )
-    };
-    // A row that is older than this has ended longer ago than it may take.
-    let horizon = master.time.deadlines.queue.saturating_add(patience.saturating_mul(2));
-    let (mut silent, mut spent) = (Vec::new(), Vec::new());
-    let mut after = None;
-    for _ in 0..EARLIER_PAGES {
-        let query = Query::new().decky(row.decky.clone()).limit(EARLIER_ROWS).after(after);
-        let page = master.journal.store().query(&query).await?;
-        for old in page.records.iter().filter(|old| may_speak(old)) {
-            match (old.claimed_completion, delta.completed_at) {
-                (None, _) => silent.push(old.id),
-                (Some(_), None) => return Ok(Earlier::Refused("it is not dated, and may be one sent again")),
-                (Some(before), Some(claim)) if claim <= before => {
-                    return Ok(Earlier::Refused("it is one sent again, or of an earlier call"));
-                }
-                (Some(before), Some(_)) => spent.push(before),
-            }
-        }
-        after = page.next;
-        let is_old = |old: &Record| now.since(old.created_at) > horizon;
-        if after.is_none() || page.records.last().is_some_and(is_old) {
-            return Ok(Earlier::Silent { rows: silent, spent });
-        }
-    }
-    Ok(Earlier::Refused("so many calls came before that nobody can say which it is about"))
 }
 
 fn refused(record: &Record, host: &HostId, delta: &Delta) -> Option<Verdict> {

@@ -7,6 +7,7 @@ use crate::lifecycle::{Failure, FailureKind, HostId, Leaves, LifecycleId};
 use crate::master::{self, Master};
 use crate::store::StoreError;
 
+mod calls;
 mod found;
 mod sight;
 

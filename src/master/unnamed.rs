@@ -3,10 +3,12 @@
 //!
 //! DECNET's agent posts how an operation ended once, without saying which call
 //! it was. So a word may be lost, and one that comes may be an earlier call's.
-//! What it does say in every beat is what it keeps and what runs. *Silent* is
+//! A deploy has words for all deckies of the host, also those without a row of
+//! the call. What it does say in every beat is what it keeps and what runs. *Silent* is
 //! an earlier row of the same decky, operation and host that ran and ended
 //! without the worker's word, not longer ago than an operation may take: its
-//! word may still come.
+//! word may still come; and so is, for a decky's deploy, an earlier deploy of
+//! others that had it, until 90 s after it has had its say.
 //!
 //! | evidence | no earlier row is silent | some are |
 //! |---|---|---|

@@ -318,3 +318,41 @@ fn a_worker_that_names_rows_is_not_judged_by_what_it_shows() {
     assert_eq!(block_on(world.runner.cancel(ids[0])).unwrap(), Cancelled::Requested);
     assert_eq!(world.row(ids[0]).decky, name("a"));
 }
+
+/// A deploy has words for all that its host has, also for those that it was not
+/// asked for.
+#[test]
+fn the_word_of_an_earlier_deploy_of_another_decky_is_not_taken_for_this_one_s() {
+    let world = World::new();
+    let words = |deckies: &[&str], seconds: u64| {
+        let at = world.clock.now().plus(Duration::from_secs(seconds)).to_string();
+        let word = |decky: &&str| json!({"decky_name": decky, "operation": "deploy", "status": "succeeded", "completed_at": at});
+        let words: Vec<Value> = deckies.iter().map(word).collect();
+        let beat = json!({"host_uuid": "w1", "lifecycle": words});
+        let beat = Beat::from_json(beat.to_string().as_bytes()).unwrap();
+        block_on(world.runner.take_beat(&host("w1"), &beat)).unwrap();
+    };
+    let redeployed = |decky: &str| {
+        let request = DeployRequest::new(fleet(&["w1", "w1"])).only([name(decky)]);
+        let accepted = block_on(world.runner.accept_deploy(request)).unwrap();
+        let id = accepted.ids()[&name(decky)];
+        world.drive(accepted.run());
+        world.clock.advance(Duration::from_secs(1));
+        id
+    };
+    let ids = world.deployed(fleet(&["w1", "w1"]));
+    words(&["a", "b"], 0);
+    assert_eq!(world.told(&ids), ["succeeded"; 2]);
+    world.clock.advance(Duration::from_secs(200));
+    let (b, a) = (redeployed("b"), redeployed("a"));
+    words(&["a", "b"], 0);
+    assert_eq!(world.told(&[a, b]), ["running", "succeeded"]);
+    // Its own is the second.
+    words(&["a", "b"], 1);
+    assert_eq!(world.told(&[a, b]), ["succeeded"; 2]);
+    // Long after a call had its say none of its words is on its way.
+    world.clock.advance(Duration::from_secs(90));
+    let a = redeployed("a");
+    words(&["a", "b"], 0);
+    assert_eq!(world.told(&[a]), ["succeeded"]);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::beat::Reported;
 use crate::clock::Clock;
-use crate::lifecycle::Operation;
+use crate::lifecycle::{LifecycleId, Operation};
 
 use super::Planted;
 use super::network::{Call, Network};
@@ -48,10 +48,12 @@ impl Network {
             net.clock.sleep(takes).await;
             let report = net.came_to(&worker, &call, good);
             let now = net.clock.now();
+            // Also for those that no row is of.
+            let row = |decky| call.rows.get(decky).copied().unwrap_or(LifecycleId::from_u128(0));
             let words: Vec<_> = call
-                .rows
-                .iter()
-                .map(|(decky, id)| worker.ended(*id, decky.clone(), call.operation, report.clone(), now))
+                .up
+                .keys()
+                .map(|decky| worker.ended(row(decky), decky.clone(), call.operation, report.clone(), now))
                 .collect();
             if net.planted == Some(Planted::LateWords) && net.dice.percent(50) {
                 net.clock.sleep(TOO_LATE).await;
