@@ -114,11 +114,16 @@ fn whatever_is_killed_the_stream_holds_each_revision_once_and_in_order() {
     server.client().make_stream(json!({}));
     let data = Data::new();
     let store = Arc::new(RedbStore::open(data.path("lifecycle.redb")).unwrap());
+    // Enough that mirrors are busy when they are killed.
+    let mut next = 1;
+    while next < 20_000 {
+        fill(&*store, next, next + 499);
+        next += 500;
+    }
     let over = Arc::new(AtomicBool::new(false));
     let master = std::thread::spawn({
         let (store, over) = (Arc::clone(&store), Arc::clone(&over));
         move || {
-            let mut next = 1;
             while !over.load(Ordering::SeqCst) {
                 fill(&*store, next, next + 7);
                 next += 8;
@@ -130,7 +135,7 @@ fn whatever_is_killed_the_stream_holds_each_revision_once_and_in_order() {
     let mut mirrors = [start(), start()];
     for round in 0..rounds {
         // When it strikes is a part of the dice.
-        std::thread::sleep(Duration::from_micros(random.u64(..60_000)));
+        std::thread::sleep(Duration::from_micros(random.u64(..200_000)));
         match random.u8(..4) {
             0 => {
                 server.kill();

@@ -47,6 +47,9 @@ impl Data {
         command.arg("--data").arg(self.dir.path()).args(args).stdin(Stdio::null());
         // Neither a bus nor a proxy of this machine is meant.
         command.env("DECNET_BUS_SOCKET", self.path("no-bus")).env_remove("DECNET_LIFECYCLE_DATA");
+        for name in ["NATS_CA", "NATS_CREDS", "NATS_PASSWORD", "NATS_TOKEN"] {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     server: String,
     info: ServerInfo,
     received: Vec<u8>,
+    /// Room for a read.
+    buffer: Vec<u8>,
     heard_at: Instant,
     /// When it was asked whether it is there, and has not said so since.
     asked_at: Option<Instant>,
@@ -87,6 +89,7 @@ impl Connection {
             server: shown,
             info: ServerInfo::default(),
             received: Vec::new(),
+            buffer: vec![0; 16 << 10],
             heard_at: Instant::now(),
             asked_at: None,
         };
@@ -264,18 +267,17 @@ impl Connection {
     }
 
     fn line(&mut self, wait: Wait) -> Result<Option<ServerLine>, NatsError> {
-        let mut buffer = vec![0; 16 << 10];
         loop {
             let taken = ServerLine::take(&mut self.received);
             if let Some(line) = taken.map_err(|error| NatsError::unfit(&self.server, error.to_string()))? {
                 return Ok(Some(line));
             }
-            let read = self.socket.read(&mut buffer, wait);
+            let read = self.socket.read(&mut self.buffer, wait);
             let Some(read) = read.map_err(NatsError::io("reading from", &self.server))? else {
                 return Ok(None);
             };
             (self.heard_at, self.asked_at) = (Instant::now(), None);
-            self.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            self.received.extend_from_slice(self.buffer.get(..read).unwrap_or_default());
         }
     }
 }
