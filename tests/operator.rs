@@ -263,6 +263,8 @@ fn rows_are_listed_a_line_each_and_found_by_what_they_are() {
         (2, true),
         "{shown}{told}"
     );
+    let (_, told) = with_env(&data, &[], &["ls", "--decky", "nobody"]);
+    assert!(told.contains("there is no such row of a decky nobody"), "{told}");
     let (_, told) = with_env(&data, &[], &["--json", "ls", "--limit", "1"]);
     assert_eq!(told, "");
 }

@@ -105,7 +105,7 @@ fn whatever_the_umask_what_is_made_is_its_owner_s_alone() {
     under("000", "pki init --local w1");
     under("000", "hosts add w2 --address 127.0.0.1:1 --ca-only");
     under("000", concat!("deploy --engine process ", env!("CARGO_MANIFEST_DIR"), "/examples/fleet.json"));
-    under("000", "teardown");
+    under("000", "teardown --yes");
     let mut looked_at = 0;
     let mut folders = vec![data.path("")];
     while let Some(folder) = folders.pop() {

@@ -24,7 +24,7 @@ const STEPPED: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60
 pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> {
     let store = home.reader().await?;
     let width = if args.wide { Width::Whole } else { Width::Terminal };
-    let (limit, wanted) = (args.limit, Wanted::new(args));
+    let (limit, decky, wanted) = (args.limit, args.decky.clone(), Wanted::new(args));
     let mut listed = Listed::default();
     let mut after = None;
     loop {
@@ -46,6 +46,11 @@ pub async fn ls(home: &Home, out: &Output, args: Ls) -> Result<Done, Complaint> 
         }
     }
     out.table(&listed.rows, &Chosen::all_places(home).await?, width);
+    if let Some(decky) = decky.filter(|_| listed.rows.is_empty() && !out.is_json()) {
+        crate::output::aside(&format!(
+            "note: there is no such row of a decky {decky}; `ps` shows what is placed"
+        ));
+    }
     if listed.more > 0 && !out.is_json() {
         let over = if listed.and_more { "more than " } else { "" };
         let (shown, all) = (listed.rows.len(), grouped(listed.rows.len() + listed.more));

@@ -245,6 +245,7 @@ fn finish(live: &Live, logs: &str, decoys: &[Place], records: Vec<Record>, inter
     let out = live.out();
     let failed = records.iter().filter(|row| row.status() == Status::Failed).count();
     let open = records.iter().filter(|row| row.is_open()).count();
+    let is_workers = records.iter().all(|row| !row.is_open() || row.host.is_some());
     let well = records.len() - failed - open;
     let (rows, alike) = if live.is_drawn() { live::folded(records) } else { (records, Vec::new()) };
     if !out.is_json() && !live.is_drawn() {
@@ -259,7 +260,11 @@ fn finish(live: &Live, logs: &str, decoys: &[Place], records: Vec<Record>, inter
         || json!({"event": "end", "succeeded": well, "failed": failed, "open": open, "decoys": running}),
         || {
             let sum = format!("{well} succeeded, {failed} failed");
-            let open = if open > 0 { format!(", {open} handed to workers") } else { String::new() };
+            let open = match open {
+                0 => String::new(),
+                open if is_workers => format!(", {open} handed to workers"),
+                open => format!(", {open} still open"),
+            };
             format!("\n{sum}{open}; {running} decoys are running, {logs}")
         },
     );
