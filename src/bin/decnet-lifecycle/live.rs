@@ -31,8 +31,9 @@ pub struct Live {
 struct Board {
     since: Instant,
     rows: BTreeMap<LifecycleId, Line>,
-    /// How many lines there are of the last drawing.
+    /// How many lines there are of the last drawing, and when that was.
     drawn: usize,
+    drawn_at: Instant,
 }
 
 /// A row as it is shown.
@@ -50,7 +51,8 @@ impl Live {
         // A log on the same terminal would be drawn over.
         let is_quiet = log::max_level() == log::LevelFilter::Off;
         let draws = !out.is_json() && std::io::stdout().is_terminal() && !is_dumb && is_quiet;
-        let board = Board { since: Instant::now(), rows: BTreeMap::new(), drawn: 0 };
+        let now = Instant::now();
+        let board = Board { since: now, rows: BTreeMap::new(), drawn: 0, drawn_at: now };
         Self { out, board: draws.then(|| Mutex::new(board)) }
     }
 
@@ -67,21 +69,26 @@ impl Live {
         self.board.is_some()
     }
 
-    /// A row has changed.
+    /// These rows are waited for.
+    pub fn begin(&self, rows: &[Record]) {
+        let Some(mut board) = self.board() else { return };
+        let lines = rows.iter().map(|row| (row.id, Line::new(&row.decky, row.operation, row.status())));
+        board.rows.extend(lines);
+        board.draw(&self.out);
+    }
+
+    /// A row has changed. Many that change at once are drawn once.
     pub fn change(&self, entry: &Entry) {
         let Some(mut board) = self.board() else { return self.out.change(entry) };
-        let line = board.rows.entry(entry.id).or_insert_with(|| Line {
-            decky: entry.decky.clone(),
-            operation: entry.operation,
-            status: entry.status,
-            since: Instant::now(),
-            note: String::new(),
-        });
+        let new = || Line::new(&entry.decky, entry.operation, entry.status);
+        let line = board.rows.entry(entry.id).or_insert_with(new);
         line.status = entry.status;
         if entry.cancel_requested && entry.status.is_open() {
             line.note = "asked to stop".to_owned();
         }
-        board.draw(&self.out);
+        if board.drawn_at.elapsed() >= TICK {
+            board.draw(&self.out);
+        }
     }
 
     /// Time has passed.
@@ -133,6 +140,7 @@ impl Board {
         let mut text = self.erased();
         let lines = self.lines(out);
         self.drawn = lines.len();
+        self.drawn_at = Instant::now();
         for line in lines {
             text.push_str(&line);
             text.push('\n');
@@ -167,6 +175,10 @@ impl Board {
 }
 
 impl Line {
+    fn new(decky: &DeckyName, operation: Operation, status: Status) -> Self {
+        Self { decky: decky.clone(), operation, status, since: Instant::now(), note: String::new() }
+    }
+
     fn text(&self, out: &Output, width: usize) -> String {
         let before = format!("{:<NAME$} {:<8} ", cut(self.decky.as_str(), NAME), self.operation);
         let after = format!(" {:>7}  {}", spoken(self.since.elapsed()), self.note);

@@ -100,7 +100,9 @@ pub async fn drive(
     if accepted.iter().any(Accepted::is_repeat) {
         crate::output::aside("note: this request was accepted before under its key; these are its rows");
     }
-    let oldest = runner.get(&ids).await?.iter().map(|row| row.revision.get()).min().unwrap_or(1);
+    let records = runner.get(&ids).await?;
+    live.begin(&records);
+    let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let mut watch = runner.watch(Revision::new(oldest.saturating_sub(1)));
     let interrupted = interrupts()?;
     let work = async {
@@ -154,6 +156,7 @@ pub async fn follow(
     let live = Live::new(*out);
     let store = home.reader().await?;
     let records = store.read(ids).await?;
+    live.begin(&records);
     let oldest = records.iter().map(|row| row.revision.get()).min().unwrap_or(1);
     let after = Revision::new(oldest.saturating_sub(1));
     let mut watch = Watch::new(store.clone(), Arc::new(SystemClock::new()), after);
