@@ -270,7 +270,9 @@ fn maintenance() {
             let unrecovered = world.unrecovered();
             Box::pin(async { drop(unrecovered.recover().await) })
         });
-        dropped_at_every_poll("maintain", 0, prepare, |world, ()| Box::pin(world.runner.maintain()));
+        dropped_at_every_poll("maintain", 0, prepare, |world, ()| {
+            Box::pin(async { drop(world.runner.maintain().await) })
+        });
     }
     let policy = Retention::closed_before(Timestamp::from_micros(i64::MAX));
     dropped_at_every_poll(

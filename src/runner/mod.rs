@@ -12,7 +12,7 @@ use crate::heartbeat;
 use crate::journal::Journal;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Owner, Record, Revision, Secrets};
 use crate::master::Master;
-use crate::store::{self, Page, Pruned, Query, Retention, StoreError};
+use crate::store::{self, Page, Pruned, Query, Retention, StoreError, StoreHealth};
 use crate::strategy::Strategies;
 use crate::sweep;
 
@@ -121,6 +121,16 @@ pub struct Counters {
     pub heals: u64,
 }
 
+/// The store is gone for good, and nobody looks after open rows any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store is gone: {why}; put it back, or start anew without it")]
+#[must_use]
+#[non_exhaustive]
+pub struct StoreGone {
+    /// What became of it.
+    pub why: String,
+}
+
 impl Runner {
     /// Takes the deltas of one beat of a host, empty ones too: each beat is a
     /// sign of life. All that count end in one commit; there is a verdict for
@@ -164,14 +174,37 @@ impl Runner {
     }
 
     /// Sweeps regularly, and prunes if the builder was told to, for as long
-    /// as it is polled. Cancel-safe.
-    pub async fn maintain(&self) {
+    /// as it is polled and the store is there. Cancel-safe.
+    ///
+    /// It ends once the store is [gone](StoreHealth::Gone), and says so: open
+    /// rows stay open from then on, and a program that goes on as if they
+    /// didn't tells its callers untrue things. A store that fails for now is
+    /// waited for.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use decnet_lifecycle::{Runner, store::MemoryStore, testkit::FakeEngine};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (store, engine) = (Arc::new(MemoryStore::new()), Arc::new(FakeEngine::new()));
+    /// # let (runner, _) = Runner::builder(store, engine).build()?.recover().await?;
+    /// # let serving = async {};
+    /// tokio::select! {
+    ///     () = serving => {}
+    ///     gone = runner.maintain() => return Err(gone.into()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn maintain(&self) -> StoreGone {
         let master = &self.shared.master;
         let every = self.shared.maintenance.sweep_every;
         // Also a pause in the middle of a sweep or a prune is seen: by the next
         // look.
         let mut looked = master.time.clock.monotonic();
         loop {
+            if let StoreHealth::Gone { why } = master.journal.store().health() {
+                log::error!(target: "decnet_lifecycle::sweep", why:% = why; "the store is gone; nobody looks after open rows any more");
+                return StoreGone { why };
+            }
             master.time.clock.sleep(every).await;
             let now = master.time.clock.monotonic();
             let since = now.saturating_sub(std::mem::replace(&mut looked, now));

@@ -1,5 +1,6 @@
 //! What nobody else ends: deadlines, clock steps, silence, restarts, the feed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use decnet_lifecycle::clock::Clock as _;
@@ -191,6 +192,24 @@ fn maintain_sweeps_and_prunes_regularly() {
     assert_eq!(pass(3_000), Some(Status::Failed));
     assert_eq!(pass(1_000), None);
     drop(accepted);
+}
+
+#[test]
+fn maintenance_ends_and_says_why_once_there_is_no_store_any_more() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let store = Arc::new(store::RedbStore::open(dir.path().join("rows.redb")).unwrap());
+    let built =
+        Runner::builder(store.clone(), world.engine.clone()).clock(world.clock.clone()).build().unwrap();
+    let (runner, _) = block_on(built.recover()).unwrap();
+    let mut maintain = Box::pin(runner.maintain());
+    world.clock.advance(Duration::from_secs(15));
+    assert!(block_on(poll_once(&mut maintain)).is_none());
+    block_on(store.close()).unwrap();
+    world.clock.advance(Duration::from_secs(15));
+    let gone = block_on(maintain);
+    assert_eq!((gone.why.as_str(), gone.to_string().contains("it was closed")), ("it was closed", true));
+    // One that is begun too late says so at once.
+    assert_eq!(block_on(runner.maintain()), gone);
 }
 
 #[test]

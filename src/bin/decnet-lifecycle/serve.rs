@@ -16,7 +16,7 @@ use crate::net::stop_signal;
 use crate::output::Output;
 use crate::private;
 use crate::running::Running;
-use crate::store_watch::until_gone;
+use crate::store_watch::{unmaintained, until_gone};
 use crate::token;
 use crate::{Complaint, Done};
 
@@ -90,7 +90,7 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     // A master that does not sweep any more must not go on as if it did.
     let broke = tokio::select! {
         () = api.run(routes, stop) => None,
-        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        ended = maintained => Some(unmaintained(ended)),
         gone = until_gone(&*store) => Some(gone),
     };
     if let Some(broke) = broke {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use decnet_lifecycle::runner::StoreGone;
 use decnet_lifecycle::store::{Store, StoreHealth};
+use tokio::task::JoinError;
 
 use crate::Complaint;
 
@@ -18,4 +20,13 @@ pub async fn until_gone(store: &dyn Store) -> Complaint {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Why nobody looks after open rows any more: a master or worker must not go on
+/// as if somebody did.
+pub fn unmaintained(ended: Result<StoreGone, JoinError>) -> Complaint {
+    ended.map_or_else(
+        |_| Complaint("looking after open rows broke, the log says why; start again".into()),
+        Complaint::from,
+    )
 }

@@ -22,7 +22,7 @@ use crate::net::stop_signal;
 use crate::output::Output;
 use crate::private;
 use crate::serve;
-use crate::store_watch::until_gone;
+use crate::store_watch::{unmaintained, until_gone};
 use crate::{Complaint, Done};
 
 /// For a request to come and to be answered; a teardown is answered when it is
@@ -80,7 +80,7 @@ pub async fn work(home: &Home, out: &Output, args: args::Worker) -> Result<Done,
     let keeper = maintained.abort_handle();
     let broke = tokio::select! {
         () = server.run(agent.alone(), stop) => None,
-        _ = maintained => Some(Complaint("looking after open rows broke, the log says why; start again".into())),
+        ended = maintained => Some(unmaintained(ended)),
         gone = until_gone(&*store) => Some(gone),
     };
     if let Some(broke) = broke {

@@ -84,7 +84,7 @@ impl Play {
             let again = async { while again.next().await.is_some() {} };
             let maintained = async {
                 if planted != Some(Planted::NoSweeps) {
-                    runner.maintain().await;
+                    let _ = runner.maintain().await;
                 }
             };
             futures_lite::future::zip(again, maintained).await;
