@@ -76,6 +76,14 @@ impl Calls {
         let before = self.sent.range(..since).map(|(_, sent)| sent);
         (!self.is_cut).then(|| before.filter(may_speak).count())
     }
+
+    /// Whether a later call has a word of this row's decky as well. It is as true
+    /// of the decky as the row's own, and says nothing of the row's call.
+    pub(super) fn may_speak_later_of(&self, row: &Record) -> bool {
+        let since = row.running_since().unwrap_or(row.created_at);
+        let mut after = self.sent.range(since..).filter(|(at, _)| **at > since).map(|(_, sent)| sent);
+        after.any(|sent| sent.has_arrived && !sent.deckies.contains(&row.decky))
+    }
 }
 
 /// Whether a row's call may have come to its worker: of work that was refused

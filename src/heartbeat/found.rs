@@ -36,6 +36,8 @@ pub(super) struct Ends {
     /// When the worker says that this row ended; none if the delta may be about
     /// another like it.
     pub(super) claim: Option<Timestamp>,
+    /// Whether its call is over by this.
+    pub(super) is_of_its_call: bool,
 }
 
 /// Which earlier rows of the same decky, operation and host may have been
@@ -43,9 +45,9 @@ pub(super) struct Ends {
 enum Earlier {
     /// The delta is none of this row's, and why.
     Refused(&'static str),
-    /// These are silent, and so many calls that have no row of the decky; the
-    /// claims are those of words that ended others.
-    Silent { rows: Vec<LifecycleId>, calls: usize, spent: Vec<Timestamp> },
+    /// These are silent, and so many calls that have no row of the decky; whether
+    /// no later call has a word of it; and the claims of words that ended others.
+    Silent { rows: Vec<LifecycleId>, calls: usize, is_last: bool, spent: Vec<Timestamp> },
 }
 
 /// The rows that a beat's deltas may be about, read once; a row that a delta
@@ -98,7 +100,7 @@ impl Found {
         }
         Ok(match refused {
             Some(word) => Judged::Says(word),
-            None => self.ends(record, delta, delta.completed_at),
+            None => self.ends(record, delta, delta.completed_at, false),
         })
     }
 
@@ -127,26 +129,26 @@ impl Found {
         if delta.report == Reported::Running {
             return Ok(Judged::Says(Verdict::Applied));
         }
-        let (silent, calls, spent) = match self.earlier(master, host, &record, delta).await? {
+        let (silent, calls, is_last, spent) = match self.earlier(master, host, &record, delta).await? {
             Earlier::Refused(why) => {
                 keep(master, host, delta, Some((record.id, why)));
                 return Ok(Judged::Says(Verdict::Stale));
             }
-            Earlier::Silent { rows, calls, spent } => (rows, calls, spent),
+            Earlier::Silent { rows, calls, is_last, spent } => (rows, calls, is_last, spent),
         };
         let heard = &master.swarm.heard;
         if calls == 0 && silent.iter().all(|id| heard.is_over(host, *id)) {
-            return Ok(self.ends(record, delta, delta.completed_at));
+            return Ok(self.ends_own(master, host, record, delta, is_last));
         }
         let Some(said) = said(delta) else {
             keep(master, host, delta, Some((record.id, "it is not dated, and may be of an earlier call")));
             return Ok(Judged::Says(Verdict::Stale));
         };
         match heard.weigh(host, record.id, said, silent.len() + calls, &spent) {
-            Weight::Own => return Ok(self.ends(record, delta, delta.completed_at)),
+            Weight::Own => return Ok(self.ends_own(master, host, record, delta, is_last)),
             Weight::Agreed => {
                 keep(master, host, delta, None);
-                return Ok(self.ends(record, delta, None));
+                return Ok(self.ends(record, delta, None, is_last));
             }
             Weight::Doubtful => {}
         }
@@ -159,7 +161,7 @@ impl Found {
                 && silent.iter().all(|id| heard.wanted_other_than(host, *id, sight::services(&asked)));
             if is_its_own {
                 keep(master, host, delta, None);
-                return Ok(self.ends(record, delta, None));
+                return Ok(self.ends(record, delta, None, is_last));
             }
         }
         keep(
@@ -222,12 +224,14 @@ impl Found {
             after = page.next;
             let is_old = |old: &Record| now.since(old.created_at) > horizon;
             if after.is_none() || page.records.last().is_some_and(is_old) {
-                let calls = match row.operation {
-                    Operation::Deploy if !is_new => self.calls(master, host).await?.may_speak_of(master, row),
-                    _ => Some(0),
-                };
-                return Ok(match calls {
-                    Some(calls) => Earlier::Silent { rows: silent, calls, spent },
+                if row.operation != Operation::Deploy {
+                    return Ok(Earlier::Silent { rows: silent, calls: 0, is_last: true, spent });
+                }
+                let calls = self.calls(master, host).await?;
+                let is_last = !calls.may_speak_later_of(row);
+                let before = if is_new { Some(0) } else { calls.may_speak_of(master, row) };
+                return Ok(match before {
+                    Some(calls) => Earlier::Silent { rows: silent, calls, is_last, spent },
                     None => Earlier::Refused(TOO_MANY),
                 });
             }
@@ -243,7 +247,30 @@ impl Found {
         Ok(self.calls.insert(calls))
     }
 
-    fn ends(&mut self, record: Record, delta: &Delta, claim: Option<Timestamp>) -> Judged {
+    /// A word that is the row's own, unless there is a later call that has one of
+    /// its decky as well.
+    fn ends_own(
+        &mut self,
+        master: &Master,
+        host: &HostId,
+        record: Record,
+        delta: &Delta,
+        is_last: bool,
+    ) -> Judged {
+        if is_last {
+            return self.ends(record, delta, delta.completed_at, true);
+        }
+        keep(master, host, delta, None);
+        self.ends(record, delta, None, false)
+    }
+
+    fn ends(
+        &mut self,
+        record: Record,
+        delta: &Delta,
+        claim: Option<Timestamp>,
+        is_of_its_call: bool,
+    ) -> Judged {
         if delta.report == Reported::Running {
             return Judged::Says(Verdict::Applied);
         }
@@ -255,7 +282,7 @@ impl Found {
                     let (at, since) = (kept.updated_at, row.since());
                     kept.phase = Phase::Succeeded { since, at };
                 }
-                Judged::Ends(Ends { row, claim })
+                Judged::Ends(Ends { row, claim, is_of_its_call })
             }
             _ => Judged::Says(Verdict::AlreadyClosed),
         }

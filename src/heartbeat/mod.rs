@@ -71,8 +71,8 @@ pub(crate) async fn apply(
     for ((place, verdict), delta) in verdicts.iter_mut().enumerate().zip(taken) {
         match found.judge(master, host, delta, status).await? {
             Judged::Says(word) => *verdict = word,
-            Judged::Ends(Ends { row, claim }) => {
-                let of_call = delta.lifecycle_id.is_none().then(|| (row.id(), heard.call_of(host, row.id())));
+            Judged::Ends(Ends { row, claim, is_of_its_call }) => {
+                let of_call = is_of_its_call.then(|| (row.id(), heard.call_of(host, row.id())));
                 let step = match &delta.report {
                     Reported::Failed(error) => {
                         let failure = Failure::new(FailureKind::Reported, error);

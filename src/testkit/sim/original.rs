@@ -53,7 +53,9 @@ impl Network {
             let words: Vec<_> = call
                 .up
                 .keys()
-                .map(|decky| worker.ended(row(decky), decky.clone(), call.operation, report.clone(), now))
+                .map(|decky| {
+                    worker.ended(row(decky), decky.clone(), call.operation, report.clone(), now, came)
+                })
                 .collect();
             if net.planted == Some(Planted::LateWords) && net.dice.percent(50) {
                 net.clock.sleep(TOO_LATE).await;

@@ -22,6 +22,10 @@ impl Shown {
         self.came.entry(id).or_insert(at);
     }
 
+    pub(super) fn came_at(&self, id: LifecycleId) -> Option<Duration> {
+        self.came.get(&id).copied()
+    }
+
     /// All that is kept.
     pub(super) fn deckies(&self) -> Vec<DeckyName> {
         self.kept.keys().cloned().collect()

@@ -50,8 +50,8 @@ struct Kept {
     next: u64,
     /// What has ended, and whether it really succeeded.
     ended: BTreeMap<LifecycleId, bool>,
-    /// Of which row each claim really is.
-    claims: BTreeMap<(DeckyName, Timestamp), LifecycleId>,
+    /// Of which row each claim really is, and when its call had come.
+    claims: BTreeMap<(DeckyName, Timestamp), (LifecycleId, Duration)>,
 }
 
 impl Worker {
@@ -77,13 +77,24 @@ impl Worker {
     }
 
     /// Whether this row's operation has ended here.
-    pub(super) fn has_ended(&self, id: LifecycleId) -> bool {
+    fn has_ended(&self, id: LifecycleId) -> bool {
         self.kept().ended.contains_key(&id)
     }
 
-    /// Whether a claim really is of another row.
-    pub(super) fn is_of_another(&self, decky: &DeckyName, claim: Timestamp, id: LifecycleId) -> bool {
-        self.kept().claims.get(&(decky.clone(), claim)).is_some_and(|of| *of != id)
+    /// Whether a claim really is of a call that came before the row's.
+    pub(super) fn is_stale(&self, decky: &DeckyName, claim: Timestamp, id: LifecycleId) -> bool {
+        let came = self.shown().came_at(id);
+        let said = self.kept().claims.get(&(decky.clone(), claim)).copied();
+        said.is_some_and(|(of, at)| of != id && came.is_none_or(|came| at < came))
+    }
+
+    /// Whether the row's call, or a later one of its decky, has had its say.
+    pub(super) fn has_spoken(&self, decky: &DeckyName, id: LifecycleId) -> bool {
+        let came = self.shown().came_at(id);
+        let later = |((of, _), (_, at)): (&(DeckyName, Timestamp), &(LifecycleId, Duration))| {
+            of == decky && came.is_some_and(|came| *at >= came)
+        };
+        self.has_ended(id) || self.kept().claims.iter().any(later)
     }
 
     /// The rows that it knows.
@@ -126,7 +137,7 @@ impl Worker {
         executor.spawn(self.group, async move {
             clock.sleep(takes).await;
             let report = if good { Reported::Succeeded } else { Reported::Failed("exit 1".to_owned()) };
-            let delta = worker.ended(id, decky, operation, report, clock.now());
+            let delta = worker.ended(id, decky, operation, report, clock.now(), Duration::ZERO);
             worker.outbox(delta);
         });
     }
@@ -139,6 +150,7 @@ impl Worker {
         operation: Operation,
         report: Reported,
         at: Timestamp,
+        came: Duration,
     ) -> Delta {
         let mut kept = self.kept();
         let good = report == Reported::Succeeded;
@@ -147,7 +159,7 @@ impl Worker {
         // No two claims are equal.
         let micros = self.skew * 1_000_000 + i64::try_from(kept.next % 1_000).unwrap_or(0);
         let claim = Timestamp::from_micros(at.as_micros().saturating_add(micros));
-        kept.claims.insert((decky.clone(), claim), id);
+        kept.claims.insert((decky.clone(), claim), (id, came));
         let lifecycle_id = (self.kind == Kind::Ours).then_some(id);
         Delta { lifecycle_id, decky, operation, report, completed_at: Some(claim) }
     }
@@ -175,7 +187,7 @@ impl Worker {
         running.retain(|id, _| !self.has_ended(*id));
         for (id, (decky, operation)) in running {
             let report = Reported::Failed("the worker restarted".to_owned());
-            let delta = self.ended(id, decky, operation, report, at);
+            let delta = self.ended(id, decky, operation, report, at, Duration::ZERO);
             self.outbox(delta);
         }
     }

@@ -8,6 +8,7 @@ use futures_lite::future::block_on;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Failure, FailureKind, Operation, Record, ServiceName, Status};
+use crate::master::Deadlines;
 use crate::store::{Store, StoreError};
 use crate::testkit::Breach;
 
@@ -67,13 +68,17 @@ impl Play {
         let worker = row.host.as_ref().and_then(|host| self.net.workers.get(host));
         if let Some(worker) = worker.filter(|worker| worker.kind == Kind::Original) {
             if let Some(claim) = row.claimed_completion
-                && worker.is_of_another(&row.decky, claim, row.id)
+                && worker.is_stale(&row.decky, claim, row.id)
                 && !in_doubt
             {
                 return Err(Breach(format!("a stale word ended row {}: {row:?}", row.id)));
             }
             let said = row.failure().is_some_and(|failure| failure.kind() == FailureKind::Reported);
-            if said && row.operation != Operation::Teardown && !worker.has_ended(row.id) && !in_doubt {
+            if said
+                && row.operation != Operation::Teardown
+                && !worker.has_spoken(&row.decky, row.id)
+                && !in_doubt
+            {
                 return Err(Breach(format!("row {} failed by another's word: {row:?}", row.id)));
             }
             self.waited_in_vain(row, worker)?;
@@ -117,7 +122,11 @@ impl Play {
         // A step of time here is ten minutes.
         let long =
             since.is_some_and(|since| now.saturating_sub(since.max(fair)) > Duration::from_secs(25 * 60));
-        if row.running_since().is_some() && long {
+        // A master that was not there at the deadline heard nobody either.
+        let deadlines = Deadlines::default();
+        let allowed = deadlines.remote_run().saturating_add(Duration::from_secs(120));
+        let began = row.running_since().zip(row.completed_at());
+        if began.is_some_and(|(since, at)| at.since(since) < allowed) && long {
             return Err(Breach(format!("row {} waited for a word that was lost: {row:?}", row.id)));
         }
         Ok(())
