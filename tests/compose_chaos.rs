@@ -80,7 +80,9 @@ impl Chaos {
             false => Vec::new(),
         };
         let (what, accepted) = self.ask();
-        self.story.push(format!("{number}: {what}, meanwhile {meanwhile:?}"));
+        let line = format!("{number}: {what}, meanwhile {meanwhile:?}");
+        println!("{line}");
+        self.story.push(line);
         let ids: Vec<LifecycleId> = accepted.iter().flat_map(Accepted::all_ids).collect();
         let working = async {
             for one in accepted {

@@ -20,6 +20,7 @@ use decnet_lifecycle::{
     decide::{Batch, Change, Insert},
     journal::Journal,
     lifecycle::{AnyLifecycle, Phase, Revision},
+    runner::Backoff,
     store::{MemoryStore, PlacementQuery, Query, RedbStore, Retention, Store},
     *,
 };
@@ -30,6 +31,7 @@ type Act<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
 struct World {
     runner: Runner,
     store: Arc<FaultyStore>,
+    engine: Arc<FakeEngine>,
     clock: Arc<VirtualClock>,
     bus: Arc<ChannelBus>,
     witness: Arc<Witness>,
@@ -51,6 +53,7 @@ impl World {
         let bus = Arc::new(ChannelBus::new(1_000));
         let unrecovered = {
             let (store, witness, bus, clock) = (store.clone(), witness.clone(), bus.clone(), clock.clone());
+            let engine = engine.clone();
             let agents = Arc::new(FakeAgents::new());
             move || {
                 let w1 = Host {
@@ -69,7 +72,7 @@ impl World {
         let (runner, _) = block_on(unrecovered().recover()).unwrap();
         store.wait(1);
         let restarted = Cell::new(false);
-        Self { runner, store, clock, bus, witness, unrecovered: Box::new(unrecovered), restarted }
+        Self { runner, store, engine, clock, bus, witness, unrecovered: Box::new(unrecovered), restarted }
     }
 
     fn unrecovered(&self) -> Unrecovered {
@@ -281,6 +284,35 @@ fn maintenance() {
         |_| (),
         |world, ()| Box::pin(async move { drop(world.runner.prune(&policy).await) }),
     );
+}
+
+/// What has drifted is looked at, brought back and restored.
+#[test]
+fn healing() {
+    let drifted = |world: &World| {
+        world.deployed();
+        world.engine.lose(&name("a"));
+    };
+    dropped_at_every_poll("drift", 4, drifted, |world, ()| {
+        Box::pin(async { drop(world.runner.drift().await) })
+    });
+    dropped_at_every_poll("heal and run", 10, drifted, |world, ()| {
+        Box::pin(async {
+            for accepted in world.runner.heal(Backoff::default()).await.unwrap() {
+                accepted.run().await;
+            }
+        })
+    });
+    dropped_at_every_poll("restore and run", 10, drifted, |world, ()| {
+        Box::pin(async {
+            for accepted in world.runner.restore().await.unwrap().accepted {
+                accepted.run().await;
+            }
+        })
+    });
+    dropped_at_every_poll("watch_drift", 0, drifted, |world, ()| {
+        Box::pin(world.runner.watch_drift(Duration::from_secs(60), Some(Backoff::default())))
+    });
 }
 
 /// What an earlier start left pending is taken up again, wherever the recovery

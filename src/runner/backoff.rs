@@ -13,7 +13,7 @@ use crate::lifecycle::RequestKey;
 /// use decnet_lifecycle::runner::Backoff;
 /// use std::time::Duration;
 ///
-/// let minutes = |minutes| Duration::from_secs(60 * minutes);
+/// let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
 /// let backoff = Backoff::default();
 /// assert_eq!(backoff, Backoff::new(minutes(1), minutes(30)));
 /// assert_eq!([1, 2, 3, 9].map(|tries| backoff.after(tries)), [1, 2, 4, 30].map(minutes));

@@ -9,8 +9,8 @@ use decnet_lifecycle::bus::{DriftEvent, DriftState};
 use decnet_lifecycle::engine::Engine as _;
 use decnet_lifecycle::lifecycle::Phase;
 use decnet_lifecycle::runner::{Backoff, Healing, Health};
-use decnet_lifecycle::store::Query;
-use decnet_lifecycle::testkit::EngineScript;
+use decnet_lifecycle::store::{MemoryStore, Query};
+use decnet_lifecycle::testkit::{EngineScript, FaultyStore, VirtualClock};
 use decnet_lifecycle::{
     beat::{Beat, Delta, Reported},
     *,
@@ -224,6 +224,41 @@ fn no_teardown_is_fought_and_a_cancelled_bringing_back_stays_cancelled() {
     assert_eq!(world.health("a"), Health::Up);
     let restored = block_on(world.runner.restore()).unwrap();
     assert!(restored.accepted.is_empty() && restored.up == [name("a")].into());
+}
+
+/// Wherever a teardown comes between the look and the deploy, it wins.
+#[test]
+fn a_teardown_that_comes_while_it_is_looked_is_not_undone() {
+    let mut caught_between = 0;
+    for polls in 0..200 {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let world = World::over(store.clone(), Arc::new(VirtualClock::new()));
+        world.deployed(fleet(&[""]));
+        world.engine.lose(&name("a"));
+        store.wait(1);
+        let mut heal = std::pin::pin!(world.runner.heal(Backoff::default()));
+        let mut healed = None;
+        for _ in 0..polls {
+            healed = healed.or_else(|| block_on(poll_once(&mut heal)));
+        }
+        let is_over = healed.is_some();
+        let down = TeardownRequest::new([name("a")]).overlap(Overlap::Supersede);
+        let down = world.drive(world.runner.accept_teardown(down)).unwrap();
+        let id = down.ids()[&name("a")];
+        world.drive(down.run());
+        let healed = healed.unwrap_or_else(|| world.drive(&mut heal)).unwrap();
+        caught_between += usize::from(!is_over && healed.is_empty());
+        for accepted in healed {
+            world.drive(accepted.run());
+        }
+        store.wait(0);
+        assert_eq!(world.newest(&name("a")).unwrap().id, id, "after {polls} polls it was brought back");
+        assert!(world.placement("a").is_none());
+        if is_over {
+            break;
+        }
+    }
+    assert!(caught_between > 0);
 }
 
 #[test]

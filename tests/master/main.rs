@@ -5,6 +5,7 @@ mod accept;
 mod deltas;
 mod drift;
 mod local;
+mod logs;
 mod original;
 mod placed;
 mod reported;
