@@ -69,7 +69,9 @@ impl PlacementsSeen {
                 };
                 // It may have been forgotten since, and taken over.
                 let by_row = |placement: &&Placement| {
-                    !any_batch || !matches!(placement.standing, Standing::Up { row: None, .. })
+                    let is_later = placement.revision > end.revision;
+                    let is_by_none = matches!(placement.standing, Standing::Up { row: None, .. });
+                    !any_batch || !(is_later || is_by_none)
                 };
                 match now.get(decky).filter(by_row) {
                     Some(placement) => ended(placement, rows.get(&end.id), end, tried)?,
