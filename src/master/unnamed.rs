@@ -26,6 +26,10 @@
 //! | it was asked to stop | fails it: the worker can't be asked | the same |
 //! | silence, the deadline | fail it | the same |
 //!
+//! A later deploy of others has a word of the decky as well. It ends the row, for
+//! it is as true of the decky; that the row's own call is over it doesn't say, so
+//! the row stays silent.
+//!
 //! A teardown is answered when it is done, and no word is said of it. If the
 //! master restarts meanwhile, that nothing of the decky runs is its evidence.
 //!

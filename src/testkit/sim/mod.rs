@@ -82,7 +82,8 @@ pub enum Planted {
     EngineUnheard,
     /// Who watches misses a change whenever the master starts.
     WatcherSkips,
-    /// The worker that says each word once says some far too late.
+    /// The worker that says each word once says some of an earlier call once
+    /// more, dated anew, when the next has come.
     LateWords,
     /// That worker's words get lost, and its beats show nothing.
     BlindBeats,

@@ -12,8 +12,6 @@ use super::Planted;
 use super::network::{Call, Network};
 use super::worker::{LONGEST_UNNAMED, Worker};
 
-/// Later than a master remembers that it gave up.
-const TOO_LATE: Duration = Duration::from_secs(70 * 60);
 /// How long a call may lie before it is begun.
 const QUEUED: Duration = Duration::from_secs(60);
 
@@ -35,6 +33,14 @@ impl Network {
         let takes = self.dice.up_to(LONGEST_UNNAMED);
         let (net, worker) = (Arc::clone(self), Arc::clone(worker));
         self.executor.spawn(worker.group, async move {
+            if net.planted == Some(Planted::LateWords) {
+                for decky in call.rows.keys() {
+                    let (of, before) = (LifecycleId::from_u128(1), came.saturating_sub(QUEUED));
+                    let (decky, good, now) = (decky.clone(), Reported::Succeeded, net.clock.now());
+                    let word = worker.ended(of, decky, call.operation, good, now, before);
+                    net.post(&worker, vec![word]).await;
+                }
+            }
             net.clock.sleep(queued).await;
             if call.operation == Operation::Deploy {
                 let mut shown = worker.shown();
@@ -57,9 +63,6 @@ impl Network {
                     worker.ended(row(decky), decky.clone(), call.operation, report.clone(), now, came)
                 })
                 .collect();
-            if net.planted == Some(Planted::LateWords) && net.dice.percent(50) {
-                net.clock.sleep(TOO_LATE).await;
-            }
             for word in words {
                 if !net.dice.percent(net.lost_words) {
                     net.post(&worker, vec![word]).await;
