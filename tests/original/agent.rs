@@ -243,7 +243,7 @@ impl State {
                 (name_of(decky), json!({"running": running.is_some(), "services": services}))
             })
             .collect();
-        json!({"deployed": true, "mode": config["mode"], "compose_path": "/root/.decnet/compose.yml",
+        json!({"deployed": true, "mode": config["mode"], "compose_path": "/var/lib/decnet/compose.yml",
                "deckies": config["deckies"], "runtime": runtime})
     }
 }

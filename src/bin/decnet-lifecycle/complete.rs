@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
@@ -13,7 +13,6 @@ use decnet_lifecycle::fleet::Archetype;
 use decnet_lifecycle::store::{PlacementQuery, Query, Store};
 use smol::future::FutureExt as _;
 
-use crate::args::Args;
 use crate::home::Home;
 use crate::output::line;
 use crate::{Complaint, Done};
@@ -26,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ROWS: usize = 20;
 
 /// Answers a shell that asks what may come next; else does nothing.
-pub fn answer() {
-    CompleteEnv::with_factory(Args::command).complete();
+pub fn answer(commands: fn() -> Command) {
+    CompleteEnv::with_factory(commands).complete();
 }
 
 /// Prints what has a shell ask this program.

@@ -20,7 +20,7 @@ use crate::Complaint;
 use crate::args::{Compose, EngineChoice};
 use crate::files::{read_at_most, replace};
 use crate::home::Home;
-use crate::output::Place;
+use crate::place::Place;
 
 /// The engine of this data directory.
 pub enum Chosen {

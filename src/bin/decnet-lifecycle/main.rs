@@ -10,7 +10,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 mod args;
 mod backup;
@@ -35,6 +35,7 @@ mod net;
 mod operate;
 mod output;
 mod pki;
+mod place;
 mod placed;
 mod private;
 mod row_name;
@@ -99,7 +100,7 @@ fn main() -> ExitCode {
     if let Some(end) = decnet_lifecycle::engine::process::decoy_main() {
         return end;
     }
-    complete::answer();
+    complete::answer(Args::command);
     let args = Args::parse();
     let is_server = matches!(args.command, Command::Serve(_) | Command::Worker(_));
     logger::install(args.verbose, args.log, is_server);

@@ -5,42 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use decnet_lifecycle::http::wire;
 use decnet_lifecycle::lifecycle::text::{self, one_line};
-use decnet_lifecycle::{DeckyName, Record, ServiceName, Timestamp, store::Entry};
+use decnet_lifecycle::{DeckyName, Record, store::Entry};
 use serde_json::{Value, json};
 
-use crate::table::{self, Width};
+use crate::place::Place;
+use crate::table::{self, Width, to_the_second};
 
 /// The most characters of a note, and of any line.
 const NOTE: usize = 1_000;
 const LINE: usize = 64 << 10;
-
-/// A service of a decky that runs, and where.
-pub struct Place {
-    pub decky: DeckyName,
-    pub service: String,
-    pub at: String,
-    is_up: bool,
-}
-
-impl Place {
-    pub fn new(decky: DeckyName, service: &ServiceName, at: String, is_up: bool) -> Self {
-        Self { decky, service: service.to_string(), at, is_up }
-    }
-
-    pub const fn is_up(&self) -> bool {
-        self.is_up
-    }
-
-    /// How many of these are up.
-    pub fn count_up(places: &[Self]) -> usize {
-        places.iter().filter(|place| place.is_up).count()
-    }
-
-    /// One that should be there and isn't.
-    pub fn dead(decky: DeckyName, service: &ServiceName) -> Self {
-        Self::new(decky, service, "dead".to_owned(), false)
-    }
-}
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -148,22 +121,6 @@ impl Output {
 
     fn paint(&self, text: &str, colour: &str) -> String {
         if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
-}
-
-/// A time as `2026-11-24T09:13:59Z`.
-pub fn to_the_second(at: Timestamp) -> String {
-    let text: String = at.to_string().chars().take(19).collect();
-    format!("{text}Z")
-}
-
-/// How long ago, for people: `4s`, `12m`, `3h`, `9d`.
-pub fn age(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..86_400 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
     }
 }
 

@@ -112,7 +112,7 @@ fn table(out: &Output, deckies: &[&Value]) {
                 "succeeded" => "ok".to_owned(),
                 other => other.to_owned(),
             };
-            let age = last.get("age_s").and_then(Value::as_u64).map(crate::output::age).unwrap_or_default();
+            let age = last.get("age_s").and_then(Value::as_u64).map(crate::table::age).unwrap_or_default();
             let host = match text(decky, "host") {
                 host if host.is_empty() => "-".to_owned(),
                 host => host,

@@ -8,6 +8,7 @@ use decnet_lifecycle::agent::https::{HttpsAgents, Identity, TlsVersions};
 use decnet_lifecycle::http::{self, Access, Server, ServerLimits};
 use decnet_lifecycle::{Accepted, agent::HostsFile, engine::NoProgress, runner::Backoff, runner::Deadlines};
 use serde_json::json;
+use smol::future::FutureExt as _;
 
 use crate::args;
 use crate::engines::Chosen;
@@ -83,7 +84,14 @@ pub async fn serve(home: &Home, out: &Output, args: args::Serve) -> Result<Done,
     let maintained = tokio::spawn({
         let runner = runner.clone();
         let heal = args.heal.then(Backoff::default);
-        async move { tokio::join!(runner.maintain(), runner.watch_drift(args.watch_every, heal)) }
+        let watched = {
+            let runner = runner.clone();
+            async move {
+                runner.watch_drift(args.watch_every, heal).await;
+                std::future::pending().await
+            }
+        };
+        async move { runner.maintain().or(watched).await }
     });
     let keeper = maintained.abort_handle();
     let swarm = swarm.map(|server| tokio::spawn(server.run(beats.alone(), stop.clone())));

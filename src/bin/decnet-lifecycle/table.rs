@@ -8,7 +8,7 @@ use decnet_lifecycle::{
     clock::{Clock as _, SystemClock},
 };
 
-use crate::output::{Place, age, to_the_second};
+use crate::place::Place;
 
 /// The most characters of what a row says.
 const DETAIL: usize = 4_000;
@@ -137,4 +137,20 @@ pub fn cut(text: &str, room: usize) -> String {
     }
     let kept: String = text.chars().take(room.saturating_sub(1)).collect();
     if room == 0 { kept } else { format!("{}\u{2026}", kept.trim_end()) }
+}
+
+/// A time as `2026-11-24T09:13:59Z`.
+pub fn to_the_second(at: Timestamp) -> String {
+    let text: String = at.to_string().chars().take(19).collect();
+    format!("{text}Z")
+}
+
+/// How long ago, for people: `4s`, `12m`, `3h`, `9d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }

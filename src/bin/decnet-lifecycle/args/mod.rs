@@ -10,15 +10,16 @@ use decnet_lifecycle::{DeckyName, FailureKind, HostId, Operation, RequestKey, Se
 
 use crate::complete::{deckies, hosts, rows};
 use crate::logger::LogForm;
-use crate::logs::Logs;
 use crate::output::Colour;
 use crate::row_name::RowName;
 
 mod fleet;
+mod logs;
 mod parse;
 mod swarm;
 
 pub use fleet::{Compose, Deploy, EngineChoice, Init, Schema};
+pub use logs::{Logs, Speaker};
 pub use parse::Moment;
 use parse::{age, kind, moment, operation, status};
 pub use swarm::{Hosts, Pki, Serve, Worker};

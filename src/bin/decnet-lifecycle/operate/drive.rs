@@ -22,7 +22,8 @@ use crate::client::RunningMaster;
 use crate::engines::Chosen;
 use crate::home::Home;
 use crate::live::{self, Live};
-use crate::output::{Output, Place};
+use crate::output::Output;
+use crate::place::Place;
 use crate::table::Width;
 use crate::{Complaint, Done};
 
