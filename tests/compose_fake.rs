@@ -312,6 +312,22 @@ fn left_behind() -> String {
 }
 
 #[test]
+fn services_of_a_base_that_was_taken_off_its_network_are_cut_off() {
+    let fake = Fake::new(COMES_UP);
+    fake.write("ps", &fake.read("ps.up"));
+    let mut base: serde_json::Value = serde_json::from_str(&inspected("one", "running")).unwrap();
+    let mut told = |networks: Option<serde_json::Value>| {
+        if let Some(networks) = networks {
+            base["NetworkSettings"]["Networks"] = networks;
+        }
+        fake.write("inspect", &format!("[{base},{}]", inspected("one-ssh", "running")));
+        block_on(fake.engine().runtime(&fake.work().fleet)).unwrap()[&one()].to_string()
+    };
+    assert_eq!(told(None), "up (ssh running)");
+    assert_eq!(told(Some(serde_json::json!({}))), "not up (ssh cut off)");
+}
+
+#[test]
 fn a_service_whose_base_was_started_after_it_is_cut_off_and_made_to_join_it_again() {
     let fake = Fake::new(COMES_UP);
     fake.write("inspect", &left_behind());

@@ -134,7 +134,14 @@ impl Site {
             return Vec::new();
         }
         let answers = |port| TcpStream::connect_timeout(&SocketAddr::new(ip, port), Duration::from_secs(2));
-        ports.iter().filter(|(_, port)| answers(*port).is_ok()).map(|(name, _)| *name).collect()
+        // Side by side, for where nobody is each takes as long as it may.
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = ports
+                .iter()
+                .map(|(name, port)| (*name, scope.spawn(move || answers(*port).is_ok())))
+                .collect();
+            asked.into_iter().filter_map(|(name, asked)| asked.join().unwrap().then_some(name)).collect()
+        })
     }
 
     pub fn clean(&self) {

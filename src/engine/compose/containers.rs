@@ -33,7 +33,8 @@ pub struct Container {
     /// The service that it plays; none for a base container.
     pub service: Option<ServiceName>,
     /// How it is, in a word or a few: `running`, `cut off` (it runs in a
-    /// network namespace that its base has left), `exited with code 1`,
+    /// network namespace that its base has left, or that is on no network),
+    /// `exited with code 1`,
     /// `restarting, ended 3 times`, `unhealthy`, `starting`, `paused`.
     pub state: String,
 }
@@ -121,6 +122,11 @@ impl Detail {
             .then_some(Cut::Left)
     }
 
+    /// Whether this base is on any network: one that runs can be taken off it.
+    fn has_address(&self) -> bool {
+        self.networks.values().any(|at| !(at.v4.is_empty() && at.v6.is_empty()))
+    }
+
     fn word(&self) -> String {
         let ended = |times: u64| if times == 1 { "once".to_owned() } else { format!("{times} times") };
         match self.state {
@@ -162,11 +168,14 @@ pub(super) fn told(seen: Vec<Seen>) -> Vec<Container> {
         let word = |one: &Seen| {
             let base = bases.get(&one.decky);
             let runs = matches!(one.detail.state, State::Up | State::Unhealthy | State::Coming);
-            let stands = |base: &&&Detail| matches!(base.state, State::Up | State::Unhealthy | State::Coming);
-            let is_cut = one.service.is_some()
-                && runs
-                && (base.filter(stands).is_none() || one.detail.cut_from(base.copied()).is_some());
-            if is_cut { "cut off".to_owned() } else { one.detail.word() }
+            let stands = |base: &&&Detail| {
+                matches!(base.state, State::Up | State::Unhealthy | State::Coming) && base.has_address()
+            };
+            let is_cut = match one.service {
+                Some(_) => base.filter(stands).is_none() || one.detail.cut_from(base.copied()).is_some(),
+                None => one.detail.state == State::Up && !one.detail.has_address(),
+            };
+            if runs && is_cut { "cut off".to_owned() } else { one.detail.word() }
         };
         seen.iter().map(word).collect()
     };
