@@ -2,6 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use decnet_lifecycle::testkit::{FakeAgents, FakeEngine, VirtualClock};
 use decnet_lifecycle::{
@@ -13,7 +16,10 @@ use decnet_lifecycle::{
     store::{Entry, Feed, MemoryStore, PlacementQuery, Store},
     *,
 };
-use futures_lite::future::{block_on, poll_once};
+use futures_lite::future::block_on;
+
+/// What takes longer hangs.
+const HANGS: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub runner: Runner,
@@ -123,16 +129,29 @@ impl World {
         matches!(self.placement(decky), Some(Placement { standing: Standing::Unsure { .. }, .. }))
     }
 
-    /// Polls a future to its end, moving time whenever it waits for that.
+    /// Polls a future to its end, moving time whenever it waits for that. What
+    /// waits for something else, such as the thread of a store, is woken by it.
     pub fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        struct Waiting(std::thread::Thread, AtomicBool);
+        impl Wake for Waiting {
+            fn wake(self: Arc<Self>) {
+                self.1.store(true, Ordering::SeqCst);
+                self.0.unpark();
+            }
+        }
+        let waiting = Arc::new(Waiting(std::thread::current(), AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&waiting));
         let mut future = std::pin::pin!(future);
-        for _ in 0..100_000 {
-            if let Some(done) = block_on(poll_once(&mut future)) {
+        loop {
+            if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return done;
             }
-            self.clock.advance_to_next();
+            let since = Instant::now();
+            while !self.clock.advance_to_next() && !waiting.1.swap(false, Ordering::SeqCst) {
+                assert!(since.elapsed() < HANGS, "the future neither ends nor sleeps");
+                std::thread::park_timeout(HANGS);
+            }
         }
-        panic!("the future neither ends nor sleeps");
     }
 
     pub fn rows(&self, ids: &[LifecycleId]) -> Vec<Record> {

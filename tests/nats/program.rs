@@ -60,7 +60,7 @@ fn a_master_s_events_are_heard_and_its_feed_is_mirrored_beside_it() {
         lines.take(18).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let held: Vec<Value> = client.held().into_iter().map(|(_, _, message)| message).collect();
     assert_eq!(held, watched);
-    data.ok(&["teardown"]);
+    data.ok(&["teardown", "--yes"]);
     drop(serving);
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains("connected to NATS") && !log.contains("hunter2"), "{log}");

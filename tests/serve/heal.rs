@@ -76,7 +76,7 @@ fn a_master_tells_drift_and_one_that_heals_brings_back_what_died() {
     TcpStream::connect(decoy(&data, "a.ssh")["addr"].as_str().unwrap()).unwrap();
     until(|| metric(&master, "decnet_lifecycle_deckies_drifted 0\n"), "it is still told");
     assert!(metric(&master, "decnet_lifecycle_heals_total 1\n"));
-    data.ok(&["teardown"]);
+    data.ok(&["teardown", "--yes"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn up_brings_back_what_is_placed_with_a_master_and_without() {
     assert!(told.contains("1 run as they are placed") && told.contains("1 succeeded, 0 failed"), "{told}");
     assert_eq!(up(&data), ["2/2", "2/2"]);
     drop(master);
-    data.ok(&["teardown"]);
+    data.ok(&["teardown", "--yes"]);
     assert!(data.ok(&["up"]).contains("0 run as they are placed"));
 }
 
@@ -132,5 +132,5 @@ fn logs_shows_what_visitors_did_as_it_comes_and_steers_no_terminal() {
     follows.wait().unwrap();
     assert!(data.refused(&["logs", "nobody"]).contains("it has no log here, of nobody"));
     assert!(data.refused(&["logs", "a/pop3"]).contains("pop3 has no log here, of a"));
-    data.ok(&["teardown"]);
+    data.ok(&["teardown", "--yes"]);
 }
