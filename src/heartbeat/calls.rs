@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, Operation, Record, Timestamp};
+use crate::lifecycle::{DeckyName, Failure, FailureKind, HostId, LifecycleId, Operation, Record, Timestamp};
 use crate::master::Master;
 use crate::store::{Query, StoreError};
 
@@ -20,6 +20,8 @@ pub(super) struct Calls {
 
 #[derive(Default)]
 struct Sent {
+    /// One of its rows.
+    row: Option<LifecycleId>,
     deckies: BTreeSet<DeckyName>,
     has_arrived: bool,
     is_open: bool,
@@ -51,6 +53,7 @@ impl Calls {
     fn add(&mut self, master: &Master, host: &HostId, row: &Record) {
         let (Operation::Deploy, Some(since)) = (row.operation, row.running_since()) else { return };
         let sent = self.sent.entry(since).or_default();
+        sent.row.get_or_insert(row.id);
         sent.deckies.insert(row.decky.clone());
         sent.is_open |= row.is_open();
         sent.ended_at = sent.ended_at.max(row.completed_at());
@@ -60,9 +63,9 @@ impl Calls {
         }
     }
 
-    /// How many calls before this row's may still speak of its decky without
-    /// having a row of it; none if nobody can say.
-    pub(super) fn may_speak_of(&self, master: &Master, row: &Record) -> Option<usize> {
+    /// The calls before this row's that may still speak of its decky without
+    /// having a row of it, each by a row of it; none if nobody can say.
+    pub(super) fn may_speak_of(&self, master: &Master, row: &Record) -> Option<Vec<LifecycleId>> {
         let since = row.running_since().unwrap_or(row.created_at);
         let (now, deadlines) = (master.time.due_time(), &master.time.deadlines);
         let may_speak = |sent: &&Sent| {
@@ -74,7 +77,7 @@ impl Calls {
                 && !sent.deckies.contains(&row.decky)
         };
         let before = self.sent.range(..since).map(|(_, sent)| sent);
-        (!self.is_cut).then(|| before.filter(may_speak).count())
+        (!self.is_cut).then(|| before.filter(may_speak).filter_map(|sent| sent.row).collect())
     }
 
     /// Whether a later call has a word of this row's decky as well. It is as true

@@ -8,7 +8,7 @@ use crate::lifecycle::{
     AnyLifecycle, DeckyName, Failure, FailureKind, HostId, Lifecycle, LifecycleId, Operation, Phase, Record,
     Running, Status, Timestamp,
 };
-use crate::master::{Master, Said, Sight, Weight};
+use crate::master::{Master, Said, Sight, Silent, Weight};
 use crate::store::{Query, StoreError};
 
 use super::calls::{Calls, horizon, may_have_arrived};
@@ -47,7 +47,7 @@ enum Earlier {
     Refused(&'static str),
     /// These are silent, and so many calls that have no row of the decky; whether
     /// no later call has a word of it; and the claims of words that ended others.
-    Silent { rows: Vec<LifecycleId>, calls: usize, is_last: bool, spent: Vec<Timestamp> },
+    Silent { rows: Vec<LifecycleId>, calls: Vec<LifecycleId>, is_last: bool, spent: Vec<Timestamp> },
 }
 
 /// The rows that a beat's deltas may be about, read once; a row that a delta
@@ -137,14 +137,15 @@ impl Found {
             Earlier::Silent { rows, calls, is_last, spent } => (rows, calls, is_last, spent),
         };
         let heard = &master.swarm.heard;
-        if calls == 0 && silent.iter().all(|id| heard.is_over(host, *id)) {
+        if calls.is_empty() && silent.iter().all(|id| heard.is_over(host, *id)) {
             return Ok(self.ends_own(master, host, record, delta, is_last));
         }
         let Some(said) = said(delta) else {
             keep(master, host, delta, Some((record.id, "it is not dated, and may be of an earlier call")));
             return Ok(Judged::Says(Verdict::Stale));
         };
-        match heard.weigh(host, record.id, said, silent.len() + calls, &spent) {
+        let all = [silent.as_slice(), calls.as_slice()].concat();
+        match heard.weigh(host, record.id, said, Silent { rows: &all, spent: &spent }) {
             Weight::Own => return Ok(self.ends_own(master, host, record, delta, is_last)),
             Weight::Agreed => {
                 keep(master, host, delta, None);
@@ -153,7 +154,7 @@ impl Found {
             Weight::Doubtful => {}
         }
         if said.is_good
-            && calls == 0
+            && calls.is_empty()
             && let Some(status) = status
             && let Some(asked) = sight::asked(master, &record).await?
         {
@@ -225,11 +226,11 @@ impl Found {
             let is_old = |old: &Record| now.since(old.created_at) > horizon;
             if after.is_none() || page.records.last().is_some_and(is_old) {
                 if row.operation != Operation::Deploy {
-                    return Ok(Earlier::Silent { rows: silent, calls: 0, is_last: true, spent });
+                    return Ok(Earlier::Silent { rows: silent, calls: Vec::new(), is_last: true, spent });
                 }
                 let calls = self.calls(master, host).await?;
                 let is_last = !calls.may_speak_later_of(row);
-                let before = if is_new { Some(0) } else { calls.may_speak_of(master, row) };
+                let before = if is_new { Some(Vec::new()) } else { calls.may_speak_of(master, row) };
                 return Ok(match before {
                     Some(calls) => Earlier::Silent { rows: silent, calls, is_last, spent },
                     None => Earlier::Refused(TOO_MANY),

@@ -8,7 +8,7 @@ use crate::beat::{Kept, KnownRows, WorkerStatus};
 use crate::fleet::DeckyRuntime;
 use crate::lifecycle::{DeckyName, HostId, LifecycleId, Operation, Record, ServiceName, Status, Timestamp};
 
-use super::unnamed::{End, Sight, Steady, Watched, Weight, Words};
+use super::unnamed::{End, Sight, Silent, Steady, Watched, Weight, Words};
 
 /// What is known of worker hosts from their beats, and which rows they have.
 ///
@@ -335,19 +335,18 @@ impl Heard {
     }
 
     /// What a word comes to for a running row; see [`Words::weigh`].
-    pub(crate) fn weigh(
-        &self,
-        host: &HostId,
-        id: LifecycleId,
-        said: Said<'_>,
-        silent: usize,
-        spent: &[Timestamp],
-    ) -> Weight {
+    pub(crate) fn weigh(&self, host: &HostId, id: LifecycleId, said: Said<'_>, silent: Silent<'_>) -> Weight {
         let hosts = self.lock();
         let Some(worker) = hosts.get(host) else { return Weight::Doubtful };
         let Some(row) = worker.handed.get(&id) else { return Weight::Doubtful };
         let word = (said.claim, said.is_good);
-        worker.words.weigh(said.decky, said.operation, &row.watched, word, (silent, spent))
+        // One of before a restart was begun before any word that is remembered.
+        let begun = |id: &LifecycleId| {
+            let open = || worker.handed.get(id).map(|row| row.watched.begun);
+            worker.words.begun(*id).or_else(open).unwrap_or(0)
+        };
+        let began = silent.rows.iter().map(begun).max().unwrap_or(0);
+        worker.words.weigh(said.decky, said.operation, &row.watched, word, (silent, began))
     }
 
     /// Whether no word of this ended row can be on its way any more.

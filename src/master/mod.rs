@@ -32,7 +32,7 @@ pub(crate) use local::{Local, Turn};
 pub(crate) use panic::panic_text;
 pub(crate) use swarm::{HostTurn, Swarm};
 pub(crate) use time::Time;
-pub(crate) use unnamed::{End, Sight, Steady, Weight};
+pub(crate) use unnamed::{End, Sight, Silent, Steady, Weight};
 
 /// One master.
 #[derive(Debug)]

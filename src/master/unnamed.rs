@@ -15,7 +15,7 @@
 //! | a word that claims to be older than the dispatch, by more than clocks differ | counts for nothing | the same |
 //! | a word with the claim of one that has ended an earlier row, or an older one; or without a claim where there are earlier rows | counts for nothing | the same |
 //! | any other word | ends the row | see the next three |
-//! | .. and before the dispatch as many words were heard as there are silent rows | | ends the row: the earlier calls have had their say |
+//! | .. and since the last of them was begun, and before the dispatch, as many words were heard as there are silent rows | | ends the row: the earlier calls have had their say |
 //! | .. and with it there are more words than silent rows, and all since the dispatch agree | | ends the row: one of them is its own |
 //! | .. good, and its beat shows the decky as this row wants it, and no silent row wanted it so | | ends the row well |
 //! | .. else | | is kept, told in the log and in explanations, and counts as heard |
@@ -104,7 +104,7 @@ pub(crate) struct Watched {
     /// Which call its worker was sent it by.
     pub(crate) call: Option<u64>,
     /// How many words had been heard when it was begun.
-    begun: u64,
+    pub(super) begun: u64,
     over: Option<Over>,
     is_looked_at: bool,
     was_otherwise: bool,
@@ -153,7 +153,9 @@ impl Watched {
             }
             Sight::Untold => {}
         }
-        let end = self.by_call(now, at, steady).or_else(|| self.is_steady(at, steady).then_some(End::Seen));
+        // What a beat doesn't tell says nothing of the time since the last that did.
+        let is_seen = now == Sight::AsAsked && self.is_steady(at, steady);
+        let end = self.by_call(now, at, steady).or_else(|| is_seen.then_some(End::Seen));
         self.has_spoken |= end.is_some() && (self.over.is_some() || self.was_otherwise);
         end
     }
@@ -196,6 +198,17 @@ pub(crate) struct Words {
     /// Ended rows whose word can't be on its way any more.
     over: BTreeSet<LifecycleId>,
     wanted: BTreeMap<LifecycleId, Vec<ServiceName>>,
+    /// How many words had been heard when ended rows were begun.
+    begun: BTreeMap<LifecycleId, u64>,
+}
+
+/// Earlier rows and calls whose words may still come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Silent<'s> {
+    /// The rows, and of each call without a row of the decky another row of it.
+    pub(crate) rows: &'s [LifecycleId],
+    /// The claims of words that have ended rows, which count for nothing.
+    pub(crate) spent: &'s [Timestamp],
 }
 
 /// What a word comes to.
@@ -234,27 +247,33 @@ impl Words {
         words.push(Word { claim, is_good, number: self.heard, at });
     }
 
-    /// What a word comes to for this row, when so many earlier rows are silent.
-    /// The claims of words that have ended rows count for nothing.
+    /// What a word comes to for this row. A word that was heard before the last of
+    /// the silent ones was begun, after so many words, is not that one's.
     pub(crate) fn weigh(
         &self,
         decky: &DeckyName,
         operation: Operation,
         row: &Watched,
         (claim, is_good): (Timestamp, bool),
-        (silent, spent): (usize, &[Timestamp]),
+        (silent, began): (Silent<'_>, u64),
     ) -> Weight {
+        let many = silent.rows.len();
         let words = self.of.get(&(decky.clone(), operation)).into_iter().flatten();
-        let others = words.filter(|word| word.claim != claim && !spent.contains(&word.claim));
+        let others = words.filter(|word| word.claim != claim && !silent.spent.contains(&word.claim));
         let (before, since): (Vec<&Word>, Vec<&Word>) = others.partition(|word| word.number <= row.begun);
-        if before.len() >= silent {
+        let before = before.iter().filter(|word| word.number > began).count();
+        if before >= many {
             Weight::Own
-        } else if before.len() + since.len() + 1 > silent && since.iter().all(|word| word.is_good == is_good)
-        {
+        } else if before + since.len() + 1 > many && since.iter().all(|word| word.is_good == is_good) {
             Weight::Agreed
         } else {
             Weight::Doubtful
         }
+    }
+
+    /// How many words had been heard when an ended row was begun.
+    pub(crate) fn begun(&self, id: LifecycleId) -> Option<u64> {
+        self.begun.get(&id).copied()
     }
 
     /// The row has ended.
@@ -265,6 +284,12 @@ impl Words {
         if let Some(wants) = row.wants.clone() {
             self.wanted.insert(id, wants);
         }
+        if self.begun.len() >= KEPT {
+            // Without these no word can be told from an older one.
+            self.begun.clear();
+            self.of.clear();
+        }
+        self.begun.insert(id, row.begun);
         if row.has_spoken {
             self.over(id);
         }

@@ -192,7 +192,7 @@ impl Invariants {
     fn check_witness(&self, steps: &[Entry]) -> Result<(), Breach> {
         let Some(witness) = &self.witness else { return Ok(()) };
         for entry in steps.iter().filter(|entry| entry.status == Status::Succeeded) {
-            hold!(witness.has_evidence(entry), "row {} succeeded without evidence", entry.id);
+            hold!(witness.has_evidence(entry), "row {} succeeded without evidence: {entry:?}", entry.id);
         }
         let breaches = witness.breaches();
         hold!(breaches.is_empty(), "{}", breaches.join("; "));

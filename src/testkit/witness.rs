@@ -14,6 +14,9 @@ use crate::fleet::{DeckyRuntime, FleetConfig, Problems};
 use crate::lifecycle::{DeckyName, Failure, HostId, LifecycleId, Operation, Record, Secrets, Status};
 use crate::store::{Entry, Store, StoreError};
 
+/// Of how many beats it is remembered what they showed to be up.
+const SHOWN: usize = 8;
+
 /// Stands between a runner and its engine, agents and bus, and compares what
 /// they are told with what is durable at that moment:
 ///
@@ -52,8 +55,8 @@ struct Seen {
     evidence: BTreeSet<LifecycleId>,
     /// Good words of deltas that named no row.
     words: BTreeSet<(DeckyName, Operation, HostId)>,
-    /// What each host last showed to be up.
-    up: BTreeMap<HostId, BTreeSet<DeckyName>>,
+    /// What each host showed to be up, the newest last.
+    up: BTreeMap<HostId, Vec<BTreeSet<DeckyName>>>,
     breaches: Vec<String>,
 }
 
@@ -110,7 +113,13 @@ impl Witness {
     pub fn shown(&self, host: &HostId, status: &WorkerStatus) {
         let is_up = |decky: &&DeckyName| status.runtime.get(*decky).is_some_and(|runtime| runtime.running);
         let mut seen = self.seen();
-        seen.up.insert(host.clone(), status.runtime.keys().filter(is_up).cloned().collect());
+        let up = status.runtime.keys().filter(is_up).cloned().collect();
+        let shown = seen.up.entry(host.clone()).or_default();
+        // A row may be looked at a few beats after the one that ended it.
+        if shown.len() == SHOWN {
+            shown.remove(0);
+        }
+        shown.push(up);
         for decky in status.deckies.keys().filter(is_up) {
             for operation in [Operation::Deploy, Operation::Mutate] {
                 seen.words.insert((decky.clone(), operation, host.clone()));
@@ -134,7 +143,7 @@ impl Witness {
                     .host
                     .as_ref()
                     .and_then(|host| seen.up.get(host))
-                    .is_some_and(|up| !up.contains(&entry.decky))
+                    .is_some_and(|shown| shown.iter().any(|up| !up.contains(&entry.decky)))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -72,11 +72,10 @@ impl Shown {
 
     /// Whether a decky ran so at some time since the row's call had come.
     pub(super) fn ran_since(&self, id: LifecycleId, decky: &DeckyName, services: &[ServiceName]) -> bool {
-        // A call that never came left what was there, as asked or not.
-        let Some(came) = self.came.get(&id) else {
-            return self.runs_since(decky, services).is_some();
-        };
         let ran = self.ran.get(decky).into_iter().flatten();
+        // A call that never came left what was there, as asked or not; by now a
+        // later one may have changed that.
+        let Some(came) = self.came.get(&id) else { return ran.into_iter().any(|(_, ran)| ran == services) };
         // What ran when it came counts too.
         let at_first = ran.clone().rfind(|(at, _)| at <= came);
         at_first.into_iter().chain(ran.filter(|(at, _)| at > came)).any(|(_, ran)| ran == services)
