@@ -1,7 +1,8 @@
 //! The bus on its wire: bytes, bounds, and servers that come, go and misbehave.
 
-use decnet_lifecycle::bus::Bus as _;
+use decnet_lifecycle::DeckyName;
 use decnet_lifecycle::bus::nats::{LineError, NatsBus, NatsSettings, ServerLine};
+use decnet_lifecycle::bus::{Bus as _, DriftEvent, DriftState};
 
 use crate::fake::{Fake, INFO, event, hello, settings, wire};
 
@@ -20,6 +21,21 @@ fn events_go_out_as_the_protocol_has_it_and_a_drop_waits_until_they_are_read() {
     assert_eq!(said, "PONG\r\nPONG\r\n".to_owned() + &wire(3) + "PING\r\n");
     peer.say("PONG\r\n");
     assert_eq!(peer.rest(), b"");
+}
+
+#[test]
+fn drift_goes_out_as_well() {
+    let fake = Fake::new();
+    let bus = NatsBus::new(fake.settings(), 8);
+    let decky = DeckyName::parse("decky-01").unwrap();
+    bus.publish_drift(&DriftEvent {
+        decky,
+        host: None,
+        state: DriftState::Drifted,
+        what: "1/2 (ssh dead)".into(),
+    });
+    let body = r#"{"payload":{"state":"drifted","what":"1/2 (ssh dead)"},"type":"drift"}"#;
+    fake.let_in().expect(&format!("PUB decnet.decky.decky-01.drift {}\r\n{body}\r\n", body.len()));
 }
 
 #[test]

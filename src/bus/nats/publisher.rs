@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::bus::{Bus, Event};
+use crate::bus::{Bus, DriftEvent, Event};
 
 use super::connection::{Connection, Heard, PATIENCE, Servers};
 use super::error::NatsError;
@@ -18,7 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// effort.
 ///
 /// The subject is `<prefix>.decky.<name>.lifecycle`, the message
-/// `{"type": "lifecycle", "payload": ..}`, as on DECNET's own bus. A decky's
+/// `{"type": "lifecycle", "payload": ..}`, as on DECNET's own bus; of a decky
+/// that runs otherwise than it is placed, the word is `drift` in both. A decky's
 /// name has no character that means anything in a subject.
 ///
 /// A commit never waits for it: events stand in a bounded queue, of which the
@@ -66,6 +67,16 @@ struct Publication {
     payload: usize,
 }
 
+impl Publication {
+    fn of(prefix: &str, kind: &str, topic: &str, payload: &impl serde::Serialize) -> Self {
+        let body = serde_json::json!({"type": kind, "payload": payload}).to_string();
+        let mut bytes = format!("PUB {prefix}.{topic} {}\r\n", body.len()).into_bytes();
+        bytes.extend_from_slice(body.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        Self { bytes, payload: body.len() }
+    }
+}
+
 impl NatsBus {
     /// A bus at these servers, with at most so many events waiting.
     #[must_use]
@@ -90,19 +101,11 @@ impl NatsBus {
 
 impl Bus for NatsBus {
     fn publish(&self, event: &Event) {
-        let body = serde_json::json!({"type": "lifecycle", "payload": event}).to_string();
-        let mut bytes =
-            format!("PUB {}.{} {}\r\n", self.shared.prefix, event.topic(), body.len()).into_bytes();
-        bytes.extend_from_slice(body.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-        let mut queue = self.shared.lock();
-        queue.events.push_back(Publication { bytes, payload: body.len() });
-        if queue.events.len() > self.shared.capacity {
-            queue.events.pop_front();
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(queue);
-        self.shared.changed.notify_one();
+        self.shared.push(Publication::of(&self.shared.prefix, "lifecycle", &event.topic(), event));
+    }
+
+    fn publish_drift(&self, event: &DriftEvent) {
+        self.shared.push(Publication::of(&self.shared.prefix, "drift", &event.topic(), event));
     }
 
     fn dropped(&self) -> u64 {
@@ -120,6 +123,17 @@ impl Drop for NatsBus {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: Publication) {
+        let mut queue = self.lock();
+        queue.events.push_back(event);
+        if queue.events.len() > self.capacity {
+            queue.events.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(queue);
+        self.changed.notify_one();
     }
 
     fn run(&self, mut servers: Servers) {
