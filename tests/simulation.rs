@@ -124,3 +124,12 @@ fn words_of_workers_that_name_no_rows_get_lost() {
 fn seed_128_which_broke_once_holds() {
     simulate(128, &Weather::default()).unwrap();
 }
+
+/// A word that an even earlier deploy of others had left was counted as that of
+/// a row begun after it, and so a stale word ended the next row.
+#[test]
+fn seeds_whose_stale_words_ended_rows_hold() {
+    for seed in [37, 269, 663, 667, 1269] {
+        simulate(seed, &Weather::default()).unwrap();
+    }
+}

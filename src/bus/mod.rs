@@ -11,6 +11,8 @@ mod channel;
 mod drift;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(any(feature = "nats", all(feature = "unix-bus", unix)))]
+mod queue;
 #[cfg(all(feature = "unix-bus", unix))]
 pub mod unix;
 

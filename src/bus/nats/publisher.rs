@@ -1,10 +1,9 @@
 //! Publishes to NATS from a thread that connects again when the server went.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bus::queue::{Queue, message};
 use crate::bus::{Bus, DriftEvent, Event};
 
 use super::connection::{Connection, Heard, PATIENCE, Servers};
@@ -47,16 +46,7 @@ pub struct NatsBus {
 #[derive(Debug)]
 struct Shared {
     prefix: String,
-    capacity: usize,
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    dropped: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    events: VecDeque<Publication>,
-    is_closing: bool,
+    queue: Queue<Publication>,
 }
 
 /// An event, as it is sent.
@@ -69,7 +59,7 @@ struct Publication {
 
 impl Publication {
     fn of(prefix: &str, kind: &str, topic: &str, payload: &impl serde::Serialize) -> Self {
-        let body = serde_json::json!({"type": kind, "payload": payload}).to_string();
+        let body = message(kind, payload).to_string();
         let mut bytes = format!("PUB {prefix}.{topic} {}\r\n", body.len()).into_bytes();
         bytes.extend_from_slice(body.as_bytes());
         bytes.extend_from_slice(b"\r\n");
@@ -81,13 +71,7 @@ impl NatsBus {
     /// A bus at these servers, with at most so many events waiting.
     #[must_use]
     pub fn new(settings: NatsSettings, capacity: usize) -> Self {
-        let shared = Arc::new(Shared {
-            prefix: settings.prefix().to_owned(),
-            capacity: capacity.max(1),
-            queue: Mutex::default(),
-            changed: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared { prefix: settings.prefix().to_owned(), queue: Queue::new(capacity) });
         let theirs = Arc::clone(&shared);
         let servers = Servers::new(settings, "decnet-lifecycle");
         let spawned =
@@ -101,41 +85,25 @@ impl NatsBus {
 
 impl Bus for NatsBus {
     fn publish(&self, event: &Event) {
-        self.shared.push(Publication::of(&self.shared.prefix, "lifecycle", &event.topic(), event));
+        self.shared.queue.push(Publication::of(&self.shared.prefix, "lifecycle", &event.topic(), event));
     }
 
     fn publish_drift(&self, event: &DriftEvent) {
-        self.shared.push(Publication::of(&self.shared.prefix, "drift", &event.topic(), event));
+        self.shared.queue.push(Publication::of(&self.shared.prefix, "drift", &event.topic(), event));
     }
 
     fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.shared.queue.dropped()
     }
 }
 
 impl Drop for NatsBus {
     fn drop(&mut self) {
-        self.shared.lock().is_closing = true;
-        self.shared.changed.notify_one();
+        self.shared.queue.close();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, event: Publication) {
-        let mut queue = self.lock();
-        queue.events.push_back(event);
-        if queue.events.len() > self.capacity {
-            queue.events.pop_front();
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(queue);
-        self.changed.notify_one();
-    }
-
     fn run(&self, mut servers: Servers) {
         let (mut tries, mut told) = (0, String::new());
         loop {
@@ -159,7 +127,7 @@ impl Shared {
                 told = words;
             }
             tries += 1;
-            if self.rest(servers.settings().wait_after(tries)) {
+            if self.queue.rest(servers.settings().wait_after(tries)) {
                 return;
             }
         }
@@ -169,46 +137,27 @@ impl Shared {
     fn send(&self, connection: &mut Connection) -> Result<(), NatsError> {
         let mut was_told = false;
         loop {
-            let (event, is_closing) = self.next();
+            let (event, is_closing) = self.queue.next(TICK);
             // First of all: what was handed to one that has gone is lost.
             if let Err(trouble) = self.listen(connection, &mut was_told) {
-                self.put_back(event);
+                event.into_iter().for_each(|event| self.queue.put_back(event));
                 return Err(trouble);
             }
             match event {
                 Some(event) if event.payload > connection.info().max_payload => {
-                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                    self.queue.count_dropped();
                     log::warn!(target: "decnet_lifecycle::bus", server:% = connection.server(), bytes = event.payload;
                         "an event is longer than the server's max_payload: dropped");
                 }
                 Some(event) => {
                     if let Err(trouble) = connection.send(&event.bytes) {
-                        self.put_back(Some(event));
+                        self.queue.put_back(event);
                         return Err(trouble);
                     }
                 }
                 None if is_closing => return flush(connection),
                 None => {}
             }
-        }
-    }
-
-    /// The next event, or none within a tick; and whether the bus is closed.
-    fn next(&self) -> (Option<Publication>, bool) {
-        let nothing = |queue: &mut Queue| queue.events.is_empty() && !queue.is_closing;
-        let waited = self.changed.wait_timeout_while(self.lock(), TICK, nothing);
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (queue.events.pop_front(), queue.is_closing)
-    }
-
-    /// The next connection may carry it, if there still is room.
-    fn put_back(&self, event: Option<Publication>) {
-        let Some(event) = event else { return };
-        let mut queue = self.lock();
-        if queue.events.len() < self.capacity {
-            queue.events.push_front(event);
-        } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -221,13 +170,6 @@ impl Shared {
                 "the NATS server refused something");
         }
         connection.keep_alive()
-    }
-
-    /// Waits before the next try; true once the bus is closed.
-    fn rest(&self, wait: Duration) -> bool {
-        let open = |queue: &mut Queue| !queue.is_closing;
-        let rested = self.changed.wait_timeout_while(self.lock(), wait, open);
-        rested.unwrap_or_else(PoisonError::into_inner).0.is_closing
     }
 }
 

@@ -1,19 +1,20 @@
 //! Publishes to DECNET's bus from a thread that connects again when the server went.
 
-use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::queue::{Queue, message};
 use crate::bus::{Bus, DriftEvent, Event};
 
 use super::frame::{Frame, Verb};
 
 /// A server that takes nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the thread sleeps at a time while there is nothing to send.
+const IDLE: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -44,16 +45,7 @@ pub struct UnixBus {
 struct Shared {
     path: PathBuf,
     hello: Vec<u8>,
-    capacity: usize,
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    dropped: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    frames: VecDeque<Vec<u8>>,
-    is_closing: bool,
+    queue: Queue<Vec<u8>>,
 }
 
 impl UnixBus {
@@ -64,14 +56,7 @@ impl UnixBus {
         let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
         let hello =
             Frame::new(Verb::Hello, &name, Vec::new()).map(|frame| frame.to_bytes()).unwrap_or_default();
-        let shared = Arc::new(Shared {
-            path: path.as_ref().to_owned(),
-            hello,
-            capacity: capacity.max(1),
-            queue: Mutex::default(),
-            changed: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared { path: path.as_ref().to_owned(), hello, queue: Queue::new(capacity) });
         let theirs = Arc::clone(&shared);
         let spawned = std::thread::Builder::new().name("decnet-bus".to_owned()).spawn(move || theirs.run());
         if let Err(error) = spawned {
@@ -79,52 +64,37 @@ impl UnixBus {
         }
         Self { shared }
     }
+
+    /// `PUB decky.<name>.<kind>`; what no frame can hold is left out.
+    fn send(&self, kind: &str, topic: &str, payload: &impl serde::Serialize) {
+        let body = serde_json::to_vec(&message(kind, payload)).ok();
+        if let Some(frame) = body.and_then(|body| Frame::new(Verb::Pub, topic, body).ok()) {
+            self.shared.queue.push(frame.to_bytes());
+        }
+    }
 }
 
 impl Bus for UnixBus {
     fn publish(&self, event: &Event) {
-        self.shared.push(frame_of("lifecycle", &event.topic(), event));
+        self.send("lifecycle", &event.topic(), event);
     }
 
     fn publish_drift(&self, event: &DriftEvent) {
-        self.shared.push(frame_of("drift", &event.topic(), event));
+        self.send("drift", &event.topic(), event);
     }
 
     fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.shared.queue.dropped()
     }
 }
 
 impl Drop for UnixBus {
     fn drop(&mut self) {
-        self.shared.lock().is_closing = true;
-        self.shared.changed.notify_one();
+        self.shared.queue.close();
     }
-}
-
-/// `PUB decky.<name>.<kind>` with `{"type": <kind>, "payload": ..}`.
-fn frame_of(kind: &str, topic: &str, payload: &impl serde::Serialize) -> Option<Vec<u8>> {
-    let body = serde_json::to_vec(&serde_json::json!({"type": kind, "payload": payload})).ok()?;
-    Frame::new(Verb::Pub, topic, body).ok().map(|frame| frame.to_bytes())
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, frame: Option<Vec<u8>>) {
-        let Some(frame) = frame else { return };
-        let mut queue = self.lock();
-        queue.frames.push_back(frame);
-        if queue.frames.len() > self.capacity {
-            queue.frames.pop_front();
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(queue);
-        self.changed.notify_one();
-    }
-
     fn run(&self) {
         let mut wait = FIRST_WAIT;
         loop {
@@ -142,7 +112,7 @@ impl Shared {
                     log::debug!(target: "decnet_lifecycle::bus", error:% = error; "no bus at its socket");
                 }
             }
-            if self.rest(wait) {
+            if self.queue.rest(wait) {
                 return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -159,36 +129,16 @@ impl Shared {
     /// Sends events as they come; ends well only when the bus is closed.
     fn send(&self, stream: &mut UnixStream) -> io::Result<()> {
         loop {
-            let mut queue = self.lock();
-            let frame = loop {
-                match queue.frames.pop_front() {
-                    Some(frame) => break Some(frame),
-                    None if queue.is_closing => break None,
-                    None => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            match self.queue.next(IDLE) {
+                (Some(frame), _) => {
+                    if let Err(error) = stream.write_all(&frame) {
+                        self.queue.put_back(frame);
+                        return Err(error);
+                    }
                 }
-            };
-            drop(queue);
-            let Some(frame) = frame else {
-                return stream.write_all(b"BYE\n\0\0\0\0");
-            };
-            if let Err(error) = stream.write_all(&frame) {
-                // The next connection may carry it, if there still is room.
-                let mut queue = self.lock();
-                if queue.frames.len() < self.capacity {
-                    queue.frames.push_front(frame);
-                } else {
-                    self.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-                return Err(error);
+                (None, true) => return stream.write_all(b"BYE\n\0\0\0\0"),
+                (None, false) => {}
             }
         }
-    }
-
-    /// Waits before the next try; true once the bus is closed.
-    fn rest(&self, wait: Duration) -> bool {
-        let queue = self.lock();
-        let open = |queue: &mut Queue| !queue.is_closing;
-        let rested = self.changed.wait_timeout_while(queue, wait, open);
-        rested.unwrap_or_else(PoisonError::into_inner).0.is_closing
     }
 }
