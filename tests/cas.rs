@@ -11,12 +11,16 @@ use decnet_lifecycle::testkit::Invariants;
 use decnet_lifecycle::testkit::conformance::{self, Fixture};
 use decnet_lifecycle::{
     decide::{Batch, Change, Insert, Outcome},
-    lifecycle::{MasterName, Owner, Phase, Revision},
+    lifecycle::Revision,
     placement::Placement,
     store::{Entry, Feed, Page, PlacementQuery, Pruned, Query, Retention, Store},
     *,
 };
 use futures_lite::future::block_on;
+
+mod rows;
+
+use rows::row;
 
 /// A value here is whatever was put: how a store writes its values down is its
 /// own affair.
@@ -252,22 +256,9 @@ fn a_compare_and_swap_store_conforms() {
 #[test]
 fn of_those_that_race_for_a_decky_one_is_first() {
     let store = Arc::new(CasStore::default());
-    let at = Timestamp::from_micros(1_767_225_600_000_000);
     let insert = |number: u128| {
-        let record = Record {
-            id: LifecycleId::from_u128(number),
-            decky: DeckyName::parse("a").unwrap(),
-            host: None,
-            operation: Operation::Deploy,
-            phase: Phase::Pending { deadline: at },
-            owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-            created_at: at,
-            updated_at: at,
-            cancel_requested_at: None,
-            claimed_completion: None,
-            key: None,
-            revision: Revision::ZERO,
-        };
+        let decky = DeckyName::parse("a").unwrap();
+        let record = Record { id: LifecycleId::from_u128(number), decky, ..row(0) };
         let insert = Change::Insert(Box::new(Insert::new(record, Overlap::Reject)));
         store.commit(Batch::all_or_none(vec![insert]))
     };

@@ -25,20 +25,6 @@ fn fleet(deckies: &[(&str, &[&str])], settings: &Value) -> Value {
            "deckies": deckies})
 }
 
-fn file(data: &Data, name: &str, fleet: &Value) -> String {
-    let path = data.path(name);
-    std::fs::write(&path, fleet.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// A command that must end with this code; what it printed, and said besides.
-fn ends(data: &Data, code: i32, args: &[&str]) -> (String, String) {
-    let Output { status, stdout, stderr } = data.run(args);
-    let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    assert_eq!(status.code(), Some(code), "{args:?}\n{out}\n{err}");
-    (out, err)
-}
-
 fn jsons(data: &Data, args: &[&str]) -> Vec<Value> {
     let out = data.ok(&[&["--json"], args].concat());
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -66,27 +52,27 @@ fn both_ways(test: impl Fn(&Data)) {
 fn several_deckies_are_changed_at_once_and_changes_are_taken_back() {
     both_ways(|data| {
         let up =
-            file(data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"]), ("c", &["ssh"])], &json!({})));
+            data.file("f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"]), ("c", &["ssh"])], &json!({})));
         data.ok(&["deploy", &up]);
         data.ok(&["mutate", "a", "b", "--add", "redis,ssh"]);
         assert_eq!(placed(data), ["a: ssh,redis", "b: ftp,redis,ssh", "c: ssh"]);
         data.ok(&["mutate", "a", "b", "--remove", "ssh", "--add", "smtp"]);
         assert_eq!(placed(data), ["a: redis,smtp", "b: ftp,redis,smtp", "c: ssh"]);
-        let (_, told) = ends(data, 2, &["mutate", "a", "b", "--remove", "ftp"]);
+        let (_, told) = data.ends(2, &["mutate", "a", "b", "--remove", "ftp"]);
         assert!(told.contains("a has no ftp to remove; it has redis, smtp"), "{told}");
 
         data.ok(&["undo", "a", "b"]);
         assert_eq!(placed(data), ["a: ssh,redis", "b: ftp,redis,ssh", "c: ssh"]);
         data.ok(&["undo", "a"]);
         assert_eq!(placed(data)[0], "a: redis,smtp", "once more, and it is undone");
-        let (_, told) = ends(data, 2, &["undo", "c"]);
+        let (_, told) = data.ends(2, &["undo", "c"]);
         assert!(told.contains("nothing to undo of c: its last change was a deploy"), "{told}");
         assert!(data.refused(&["undo", "nobody"]).contains("no row of it has succeeded"));
         let told = data.refused(&["mutate", "a", "b", "--services", "ssh", "--key", "k"]);
         assert!(told.contains("a key names one request, and this is 2 of them"), "{told}");
 
         // What is refused of several keeps the others back not.
-        let (out, told) = ends(data, 2, &["mutate", "c", "nobody", "--services", "ftp"]);
+        let (out, told) = data.ends(2, &["mutate", "c", "nobody", "--services", "ftp"]);
         assert!(told.contains("there is no decky nobody") && out.contains("1 succeeded"), "{out}\n{told}");
         assert_eq!(placed(data)[2], "c: ftp");
 
@@ -105,15 +91,15 @@ fn what_failed_is_done_once_more() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let settings = json!({"http": {"port": port}});
-        let up = file(data, "f.json", &fleet(&[("a", &["ssh", "http"]), ("b", &["ssh"])], &settings));
-        ends(data, 1, &["deploy", &up]);
+        let up = data.file("f.json", &fleet(&[("a", &["ssh", "http"]), ("b", &["ssh"])], &settings));
+        data.ends(1, &["deploy", &up]);
         assert_eq!(placed(data), ["b: ssh"]);
         std::fs::remove_file(&up).unwrap();
-        ends(data, 1, &["retry", "--failed"]);
-        let (_, told) = ends(data, 2, &["retry", "b"]);
+        data.ends(1, &["retry", "--failed"]);
+        let (_, told) = data.ends(2, &["retry", "b"]);
         assert!(told.contains("its newest row, a deploy, is succeeded"), "{told}");
         drop(taken);
-        let (out, _) = ends(data, 0, &["retry", "--failed"]);
+        let (out, _) = data.ends(0, &["retry", "--failed"]);
         assert!(out.contains("1 succeeded, 0 failed"), "{out}");
         assert_eq!(placed(data), ["a: ssh,http", "b: ssh"]);
         let kept: Value = serde_json::from_str(&data.ok(&["export", "--state"])).unwrap();
@@ -123,13 +109,13 @@ fn what_failed_is_done_once_more() {
         // A mutate that was put back; what runs is as it was.
         data.ok(&["mutate", "a", "--remove", "http"]);
         let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        ends(data, 1, &["mutate", "a", "b", "--add", "http"]);
+        data.ends(1, &["mutate", "a", "b", "--add", "http"]);
         assert_eq!(placed(data), ["a: ssh", "b: ssh"]);
         drop(taken);
-        ends(data, 0, &["retry", "b"]);
+        data.ends(0, &["retry", "b"]);
         assert_eq!(placed(data), ["a: ssh", "b: ssh,http"]);
         data.ok(&["teardown", "b"]);
-        ends(data, 0, &["retry", "--failed"]);
+        data.ends(0, &["retry", "--failed"]);
         assert_eq!(placed(data), ["a: ssh,http"]);
     });
 }
@@ -141,10 +127,10 @@ fn what_failed_for_a_worker_goes_to_it_once_more() {
     swarm["mode"] = json!("swarm");
     swarm["deckies"][0]["host_uuid"] = json!("w1");
     let mut master = Process::master(&data, &["--engine", "process"]);
-    let (out, _) = ends(&data, 1, &["deploy", &file(&data, "f.json", &swarm)]);
+    let (out, _) = data.ends(1, &["deploy", &data.file("f.json", &swarm)]);
     assert!(out.contains("Unreachable: host w1: agent not reached"), "{out}");
     master.kill();
-    let (_, told) = ends(&data, 2, &["retry", "--failed"]);
+    let (_, told) = data.ends(2, &["retry", "--failed"]);
     assert!(told.contains("a is for a worker host, whose beats only a running master hears"), "{told}");
     let master = Process::master(&data, &["--engine", "process"]);
     let beats = master.address("swarm").to_string();
@@ -178,9 +164,9 @@ fn on_a_terminal(data: &Data, args: &str, answer: &str) -> (Option<i32>, String)
 #[test]
 fn all_is_taken_down_only_by_who_means_it() {
     let data = Data::new();
-    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"])], &json!({})));
+    let up = data.file("f.json", &fleet(&[("a", &["ssh"]), ("b", &["ftp"])], &json!({})));
     data.ok(&["deploy", &up, "--engine", "process"]);
-    let (_, told) = ends(&data, 2, &["teardown"]);
+    let (_, told) = data.ends(2, &["teardown"]);
     assert!(
         told.contains("this takes down all 2 deckies (a, b): name those that you mean, or write --yes"),
         "{told}"
@@ -210,7 +196,7 @@ fn rows_are_listed_a_line_each_and_found_by_what_they_are() {
     let settings = json!({"http": {"port": taken.local_addr().unwrap().port()}});
     let long = "a-decky-with-a-name-that-takes-more-than-its-share-of-a-line";
     let up = fleet(&[(long, &["ssh", "ftp", "redis", "smtp"]), ("b", &["http"]), ("c", &["ssh"])], &settings);
-    ends(&data, 1, &["deploy", &file(&data, "f.json", &up), "--engine", "process"]);
+    data.ends(1, &["deploy", &data.file("f.json", &up), "--engine", "process"]);
     data.ok(&["mutate", "c", "--add", "redis"]);
     let all = jsons(&data, &["ls"]);
 
@@ -272,7 +258,7 @@ fn rows_are_listed_a_line_each_and_found_by_what_they_are() {
 #[test]
 fn colours_are_shown_where_they_are_wanted_and_a_row_has_one_shape() {
     let data = Data::new();
-    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"])], &json!({})));
+    let up = data.file("f.json", &fleet(&[("a", &["ssh"])], &json!({})));
     let ends = jsons(&data, &["deploy", &up, "--engine", "process"]);
     let green = "\u{1b}[32msucceeded\u{1b}[0m";
     let (plain, _) = with_env(&data, &[], &["ls"]);
@@ -306,7 +292,7 @@ fn a_terminal_is_drawn_on_while_work_is_done_and_failures_alike_are_one_line() {
     let deckies: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &["ssh"][..])).collect();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = json!({"http": {"port": taken.local_addr().unwrap().port()}});
-    let up = file(&data, "f.json", &fleet(&deckies, &settings));
+    let up = data.file("f.json", &fleet(&deckies, &settings));
     let (code, shown) = on_a_terminal(&data, &format!("deploy {up} --engine process"), "");
     assert_eq!(code, Some(0), "{shown}");
     // What was drawn is taken away again, and the table comes last.
@@ -328,7 +314,7 @@ fn a_terminal_is_drawn_on_while_work_is_done_and_failures_alike_are_one_line() {
 #[test]
 fn watch_tells_when_and_of_whom() {
     let data = Data::new();
-    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
+    let up = data.file("f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
     data.ok(&["deploy", &up, "--engine", "process"]);
     let mut watch = data.command(&["watch", "b", "--from", "0"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -429,7 +415,7 @@ fn fleets_are_read_as_json_toml_and_ini_from_files_and_standard_input() {
 #[test]
 fn a_store_is_backed_up_beside_a_running_master_and_put_back_elsewhere() {
     let data = Data::new();
-    let up = file(&data, "f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
+    let up = data.file("f.json", &fleet(&[("a", &["ssh"]), ("b", &["ssh"])], &json!({})));
     let master = Process::master(&data, &["--engine", "process"]);
     data.ok(&["deploy", &up]);
     data.ok(&["mutate", "a", "--add", "redis"]);
@@ -504,7 +490,7 @@ fn a_shell_is_offered_the_deckies_rows_and_hosts_that_there_are() {
     let data = Data::with_hosts(&["w1", "w2"]);
     assert_eq!(offered(&data, &["mutate", "a"]), [""; 0], "nothing is placed yet");
     assert!(!data.path("lifecycle.redb").exists());
-    let up = file(&data, "f.json", &fleet(&[("alpha", &["ssh"]), ("beta", &["ftp"])], &json!({})));
+    let up = data.file("f.json", &fleet(&[("alpha", &["ssh"]), ("beta", &["ftp"])], &json!({})));
     data.ok(&["deploy", &up, "--engine", "process"]);
     assert_eq!(offered(&data, &["mutate", "a"]), ["alpha"]);
     assert_eq!(offered(&data, &["teardown", "alpha", ""]).iter().filter(|word| *word == "beta").count(), 1);

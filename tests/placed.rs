@@ -1,8 +1,6 @@
 //! What is placed, at the program and beside a running master: the harms that
 //! a file beside the store once did, by name.
 
-use std::process::Output;
-
 use serde_json::{Value, json};
 
 mod processes;
@@ -22,23 +20,9 @@ fn fleet(network: &str, deckies: &[(&str, u8, &[&str])]) -> Value {
            "gateway": format!("{network}.1"), "deckies": deckies})
 }
 
-fn file(data: &Data, name: &str, fleet: &Value) -> String {
-    let path = data.path(name);
-    std::fs::write(&path, fleet.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// A command that must end with this code; what it printed, and said besides.
-fn ends(data: &Data, code: i32, args: &[&str]) -> (String, String) {
-    let Output { status, stdout, stderr } = data.run(args);
-    let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    assert_eq!(status.code(), Some(code), "{args:?}\n{out}\n{err}");
-    (out, err)
-}
-
 /// `decky: services, running/of` of all that is placed or found.
 fn ps(data: &Data, code: i32) -> Vec<String> {
-    let (out, _) = ends(data, code, &["--json", "ps"]);
+    let (out, _) = data.ends(code, &["--json", "ps"]);
     out.lines()
         .map(|line| {
             let decky: Value = serde_json::from_str(line).unwrap();
@@ -57,77 +41,77 @@ fn ps(data: &Data, code: i32) -> Vec<String> {
 #[test]
 fn a_renamed_decky_with_its_address_kept_is_refused_and_pruned_when_asked() {
     let data = Data::new();
-    let old = file(&data, "old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    let new = file(&data, "new.json", &fleet("10.1.0", &[("pbx", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &old, "--engine", "process"]);
-    let (plan, _) = ends(&data, 2, &["plan", &new]);
+    let old = data.file("old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let new = data.file("new.json", &fleet("10.1.0", &[("pbx", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &old, "--engine", "process"]);
+    let (plan, _) = data.ends(2, &["plan", &new]);
     assert!(plan.contains("+ pbx new on master") && plan.contains("! pbx: 10.1.0.9 is a's"), "{plan}");
-    let (_, told) = ends(&data, 2, &["deploy", &new]);
+    let (_, told) = data.ends(2, &["deploy", &new]);
     assert!(told.contains("pbx: 10.1.0.9 is a's, which is placed"), "{told}");
     // Nothing was written, and all can still be managed.
     assert_eq!(ps(&data, 0), ["a ssh 1/1", "b ftp 1/1"]);
-    let (plan, _) = ends(&data, 1, &["plan", &new, "--prune"]);
+    let (plan, _) = data.ends(1, &["plan", &new, "--prune"]);
     assert!(plan.contains("- a on master"), "{plan}");
-    ends(&data, 0, &["deploy", &new, "--prune"]);
+    data.ends(0, &["deploy", &new, "--prune"]);
     assert_eq!(ps(&data, 0), ["b ftp 1/1", "pbx ssh 1/1"]);
-    ends(&data, 0, &["mutate", "pbx", "--services", "ssh,redis"]);
-    let (out, _) = ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["mutate", "pbx", "--services", "ssh,redis"]);
+    let (out, _) = data.ends(0, &["teardown", "--yes"]);
     assert!(out.contains("2 succeeded, 0 failed; 0 decoys are running"), "{out}");
 }
 
 #[test]
 fn another_subnet_or_gateway_is_refused_while_deckies_of_the_old_one_stay() {
     let data = Data::new();
-    let old = file(&data, "old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &old, "--engine", "process"]);
-    let other = file(&data, "other.json", &fleet("10.2.0", &[("c", 9, &["ssh"])]));
-    let (_, told) = ends(&data, 2, &["deploy", &other]);
+    let old = data.file("old.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &old, "--engine", "process"]);
+    let other = data.file("other.json", &fleet("10.2.0", &[("c", 9, &["ssh"])]));
+    let (_, told) = data.ends(2, &["deploy", &other]);
     assert!(told.contains("10.2.0.0/24 on eth0") && told.contains("is in 10.1.0.0/24 on eth0"), "{told}");
     let mut gateway = fleet("10.1.0", &[("c", 9, &["ssh"])]);
     gateway["gateway"] = json!("10.1.0.10");
     gateway["deckies"][0]["ip"] = json!("10.1.0.11");
-    let (_, told) = ends(&data, 2, &["deploy", &file(&data, "gateway.json", &gateway)]);
+    let (_, told) = data.ends(2, &["deploy", &data.file("gateway.json", &gateway)]);
     assert!(told.contains("gateway 10.1.0.10"), "{told}");
     // With all of its deckies a network may change.
-    let moved = file(&data, "moved.json", &fleet("10.2.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    let (plan, _) = ends(&data, 1, &["plan", &moved]);
+    let moved = data.file("moved.json", &fleet("10.2.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let (plan, _) = data.ends(1, &["plan", &moved]);
     assert!(plan.contains("~ a address 10.1.0.9 -> 10.2.0.9"), "{plan}");
-    ends(&data, 0, &["deploy", &moved]);
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["deploy", &moved]);
+    data.ends(0, &["teardown", "--yes"]);
 }
 
 #[test]
 fn deckies_that_the_file_does_not_name_are_told_and_stay() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    let less = file(&data, "less.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
-    let (_, told) = ends(&data, 0, &["deploy", &less]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    let less = data.file("less.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
+    let (_, told) = data.ends(0, &["deploy", &less]);
     assert!(told.contains("1 decky runs that this file doesn't name: b; --prune takes it down"), "{told}");
-    let (plan, _) = ends(&data, 0, &["plan", &less]);
+    let (plan, _) = data.ends(0, &["plan", &less]);
     assert!(plan.contains("- b runs on master and this fleet does not name it"), "{plan}");
     assert_eq!(ps(&data, 0), ["a ssh 1/1", "b ftp 1/1"]);
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "--yes"]);
 }
 
 #[test]
 fn only_leaves_an_earlier_mutate_of_the_others_as_it_is() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
-    ends(&data, 0, &["mutate", "a", "--services", "redis"]);
-    ends(&data, 0, &["deploy", &all, "--only", "b"]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
+    data.ends(0, &["mutate", "a", "--services", "redis"]);
+    data.ends(0, &["deploy", &all, "--only", "b"]);
     assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
-    let (plan, _) = ends(&data, 1, &["plan", &all]);
+    let (plan, _) = data.ends(1, &["plan", &all]);
     assert!(plan.contains("~ a services -redis +ssh"), "{plan}");
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "--yes"]);
 }
 
 #[test]
 fn a_dead_service_and_a_missing_decky_are_told_with_exit_1() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh", "ftp"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh", "ftp"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
     // A service that does not run is as good as dead.
     let token = data.path("decoys");
     let ssh: Vec<_> = std::fs::read_dir(&token)
@@ -143,14 +127,14 @@ fn a_dead_service_and_a_missing_decky_are_told_with_exit_1() {
     assert!(left[0].starts_with("a ssh,ftp 1/2 (ssh "), "{left:?}");
     let told = data.refused(&["ps", "nobody"]);
     assert!(told.contains("there is no decky nobody; there is a"), "{told}");
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "--yes"]);
     assert_eq!(ps(&data, 0), [""; 0]);
 }
 
 /// What the first version left of a fleet that is up: rows without placements,
 /// and its state file, as it was merged.
 fn as_the_first_version_left_it(data: &Data, change: impl FnOnce(&mut Value)) {
-    let (state, _) = ends(data, 0, &["export", "--state"]);
+    let (state, _) = data.ends(0, &["export", "--state"]);
     let mut state: Value = serde_json::from_str(&state).unwrap();
     change(&mut state);
     std::fs::remove_file(data.path("lifecycle.redb")).unwrap();
@@ -160,22 +144,22 @@ fn as_the_first_version_left_it(data: &Data, change: impl FnOnce(&mut Value)) {
 #[test]
 fn a_data_directory_of_the_first_version_is_taken_over() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
     as_the_first_version_left_it(&data, |_| {});
-    let (_, told) = ends(&data, 0, &["mutate", "a", "--services", "redis"]);
+    let (_, told) = data.ends(0, &["mutate", "a", "--services", "redis"]);
     assert!(told.contains("2 deckies of fleet-state.json are placed in the store from now on"), "{told}");
     assert!(data.path("fleet-state.json.taken-over").exists() && !data.path("fleet-state.json").exists());
     assert_eq!(ps(&data, 0), ["a redis 1/1", "b ftp 1/1"]);
-    let (_, told) = ends(&data, 0, &["teardown", "--yes"]);
+    let (_, told) = data.ends(0, &["teardown", "--yes"]);
     assert!(!told.contains("fleet-state"), "{told}");
 }
 
 #[test]
 fn a_state_file_that_contradicts_itself_is_read_as_far_as_it_goes() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
     // As two deploys of the first version left it: one address twice, and one
     // outside of the network.
     as_the_first_version_left_it(&data, |state| {
@@ -187,11 +171,11 @@ fn a_state_file_that_contradicts_itself_is_read_as_far_as_it_goes() {
         far["ip"] = json!("10.9.0.9");
         deckies.extend([twice, far]);
     });
-    let (_, told) = ends(&data, 0, &["teardown", "b"]);
+    let (_, told) = data.ends(0, &["teardown", "b"]);
     assert!(told.contains("not taken over from fleet-state.json: twice: 10.1.0.9 is a's"), "{told}");
     assert!(told.contains("10.9.0.9 lies outside the subnet 10.1.0.0/24"), "{told}");
     assert_eq!(ps(&data, 0), ["a ssh 1/1"]);
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "--yes"]);
 }
 
 #[test]
@@ -207,26 +191,26 @@ fn a_decky_moves_between_workers_with_a_row_of_its_own_and_never_runs_twice() {
         fleet["deckies"][0]["host_uuid"] = json!(host);
         fleet
     };
-    ends(&data, 0, &["deploy", &file(&data, "one.json", &on("w1"))]);
-    let two = file(&data, "two.json", &on("w2"));
-    let (plan, _) = ends(&data, 2, &["plan", &two]);
+    data.ends(0, &["deploy", &data.file("one.json", &on("w1"))]);
+    let two = data.file("two.json", &on("w2"));
+    let (plan, _) = data.ends(2, &["plan", &two]);
     assert!(plan.contains("! a: it is placed on w1, and was asked for on w2"), "{plan}");
-    let (_, told) = ends(&data, 2, &["deploy", &two]);
+    let (_, told) = data.ends(2, &["deploy", &two]);
     assert!(told.contains("it is placed on w1"), "{told}");
-    let (plan, _) = ends(&data, 1, &["plan", &two, "--move"]);
+    let (plan, _) = data.ends(1, &["plan", &two, "--move"]);
     assert_eq!(plan.trim(), "> a moves w1 -> w2");
-    let (out, _) = ends(&data, 0, &["deploy", &two, "--move"]);
+    let (out, _) = data.ends(0, &["deploy", &two, "--move"]);
     assert!(out.contains("2 succeeded, 0 failed; 1 decoys are running"), "{out}");
     // A unihost fleet afterwards makes nothing of a worker's decky its own.
-    let near = file(&data, "near.json", &fleet("10.1.0", &[("near", 20, &["ssh"])]));
-    ends(&data, 0, &["deploy", &near]);
-    ends(&data, 0, &["mutate", "a", "--services", "ftp"]);
-    let (out, _) = ends(&data, 0, &["--json", "ls", "--decky", "a"]);
+    let near = data.file("near.json", &fleet("10.1.0", &[("near", 20, &["ssh"])]));
+    data.ends(0, &["deploy", &near]);
+    data.ends(0, &["mutate", "a", "--services", "ftp"]);
+    let (out, _) = data.ends(0, &["--json", "ls", "--decky", "a"]);
     let newest: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     assert_eq!((&newest["operation"], &newest["host"]), (&json!("mutate"), &json!("w2")));
-    let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
+    let (_, told) = data.ends(0, &["hosts", "rm", "w1"]);
     assert!(!told.contains("placed there"), "{told}");
-    ends(&data, 0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "--yes"]);
     assert_eq!(ps(&data, 0), [""; 0]);
 }
 
@@ -241,12 +225,12 @@ fn the_deckies_of_a_host_that_is_gone_are_told_and_forgotten() {
     for decky in fleet["deckies"].as_array_mut().unwrap() {
         decky["host_uuid"] = json!("w1");
     }
-    ends(&data, 0, &["deploy", &file(&data, "fleet.json", &fleet)]);
+    data.ends(0, &["deploy", &data.file("fleet.json", &fleet)]);
     worker.kill();
-    let (_, told) = ends(&data, 0, &["hosts", "rm", "w1"]);
+    let (_, told) = data.ends(0, &["hosts", "rm", "w1"]);
     assert!(told.contains("2 deckies are placed there: a, b"), "{told}");
-    ends(&data, 1, &["teardown", "a"]);
-    let (out, _) = ends(&data, 0, &["teardown", "--forget", "a", "b"]);
+    data.ends(1, &["teardown", "a"]);
+    let (out, _) = data.ends(0, &["teardown", "--forget", "a", "b"]);
     assert!(out.contains("a: forgotten; whatever of it is on host/w1 may run on, at 10.1.0.9"), "{out}");
 }
 
@@ -255,8 +239,8 @@ fn the_deckies_of_a_host_that_is_gone_are_told_and_forgotten() {
 #[test]
 fn deckies_of_workers_stay_theirs_when_an_old_state_file_is_taken_over() {
     let data = Data::new();
-    let all = file(&data, "all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
-    ends(&data, 0, &["deploy", &all, "--engine", "process"]);
+    let all = data.file("all.json", &fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]));
+    data.ends(0, &["deploy", &all, "--engine", "process"]);
     as_the_first_version_left_it(&data, |state| {
         let deckies = state["config"]["deckies"].as_array_mut().unwrap();
         let mut far = deckies[0].clone();
@@ -264,13 +248,13 @@ fn deckies_of_workers_stay_theirs_when_an_old_state_file_is_taken_over() {
         deckies.push(far);
     });
     // Whoever comes first takes it over, also to look only.
-    let (plan, told) = ends(&data, 0, &["plan", &all]);
+    let (plan, told) = data.ends(0, &["plan", &all]);
     assert!(told.contains("3 deckies of fleet-state.json are placed"), "{told}");
     assert!(plan.contains("far runs on w1"), "{plan}");
-    let (out, _) = ends(&data, 1, &["teardown", "--yes"]);
+    let (out, _) = data.ends(1, &["teardown", "--yes"]);
     assert!(out.contains("2 succeeded, 1 failed"), "{out}");
     assert!(ps(&data, 0)[0].starts_with("far"), "{:?}", ps(&data, 0));
-    ends(&data, 0, &["teardown", "--forget", "far"]);
+    data.ends(0, &["teardown", "--forget", "far"]);
 }
 
 #[test]
@@ -279,11 +263,11 @@ fn a_plan_refuses_what_a_deploy_would_refuse() {
     let mut swarm = fleet("10.1.0", &[("a", 9, &["ssh"])]);
     swarm["mode"] = json!("swarm");
     swarm["deckies"][0]["host_uuid"] = json!("w1");
-    let swarm = file(&data, "swarm.json", &swarm);
-    let local = file(&data, "local.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
+    let swarm = data.file("swarm.json", &swarm);
+    let local = data.file("local.json", &fleet("10.1.0", &[("a", 9, &["ssh"])]));
     let same = |args: &[&str], why: &str| {
         for command in [&["plan"][..], &["deploy", "--dry-run"], &["deploy"]] {
-            let (_, told) = ends(&data, 2, &[command, args].concat());
+            let (_, told) = data.ends(2, &[command, args].concat());
             assert!(told.contains(why), "{command:?} {args:?}: {told}");
         }
     };
@@ -303,8 +287,8 @@ fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
     };
     let data = Data::new();
     let both = fleet("10.1.0", &[("a", 9, &["ssh"]), ("b", 10, &["ftp"])]);
-    let path = file(&data, "both.json", &both);
-    ends(&data, 0, &["deploy", &path, "--engine", "process", "--only", "a"]);
+    let path = data.file("both.json", &both);
+    data.ends(0, &["deploy", &path, "--engine", "process", "--only", "a"]);
     for (code, args) in
         [(2, &["mutate", "nobody", "--services", "ssh"][..]), (0, &["teardown", "--forget", "a"])]
     {
@@ -321,12 +305,12 @@ fn what_was_accepted_is_done_also_by_a_command_that_is_refused() {
         let only = DeployRequest::new(fleet).only(["b".parse().unwrap()]);
         drop(futures_lite::future::block_on(runner.accept_deploy(only)).unwrap());
         drop(runner);
-        let (_, told) = ends(&data, code, args);
+        let (_, told) = data.ends(code, args);
         assert!(told.contains("taken up again"), "{told}");
-        let (out, _) = ends(&data, 0, &["ls", "--open"]);
+        let (out, _) = data.ends(0, &["ls", "--open"]);
         assert!(!out.contains(" b "), "{out}");
         assert!(ps(&data, 0).contains(&"b ftp 1/1".to_owned()) || code == 0);
     }
-    ends(&data, 0, &["teardown", "--yes"]);
-    ends(&data, 0, &["teardown", "a"]);
+    data.ends(0, &["teardown", "--yes"]);
+    data.ends(0, &["teardown", "a"]);
 }

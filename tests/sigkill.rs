@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 use decnet_lifecycle::testkit::Invariants;
 use decnet_lifecycle::{
     decide::{Batch, Change, Insert, Outcome, Step},
-    lifecycle::{MasterName, Owner, Phase, Revision},
+    lifecycle::{Phase, Revision},
     store::{Feed, Query, RedbStore, Store},
     *,
 };
 use futures_lite::future::block_on;
+
+mod rows;
+
+use rows::row;
 
 const CHILD: &str = "DECNET_LIFECYCLE_KILL_CHILD";
 
@@ -61,20 +65,9 @@ fn child(path: &Path) {
 async fn pair(store: &dyn Store, number: u64) {
     let at = Timestamp::from_micros(1_767_225_600_000_000 + i64::try_from(number).unwrap());
     let inserts = [0, 1].map(|half| {
-        let record = Record {
-            id: LifecycleId::from_u128(u128::from(2 * number + half) + (1 << 90)),
-            decky: DeckyName::parse(&format!("d{number}-{half}")).unwrap(),
-            host: None,
-            operation: Operation::Deploy,
-            phase: Phase::Pending { deadline: at },
-            owner: Owner { master: MasterName::parse("m").unwrap(), epoch: 1 },
-            created_at: at,
-            updated_at: at,
-            cancel_requested_at: None,
-            claimed_completion: None,
-            key: None,
-            revision: Revision::ZERO,
-        };
+        let id = LifecycleId::from_u128(u128::from(2 * number + half) + (1 << 90));
+        let decky = DeckyName::parse(&format!("d{number}-{half}")).unwrap();
+        let record = Record { id, decky, ..row(number) };
         Change::Insert(Box::new(Insert::new(record, Overlap::Reject)))
     });
     let mut rows = commit(store, inserts.into()).await;

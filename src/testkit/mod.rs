@@ -7,6 +7,15 @@
 //! any step what must always hold. Only with feature `testkit`; not for
 //! production.
 
+/// Holds, or the case has found something wrong: `Wrong` is each suite's own.
+macro_rules! ensure {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err(Wrong(format!($($what)+)));
+        }
+    };
+}
+
 mod agents;
 mod breach;
 mod clock;

@@ -65,6 +65,21 @@ impl Data {
         out.into_owned()
     }
 
+    /// A command that must end with this code; what it printed, and said besides.
+    pub fn ends(&self, code: i32, args: &[&str]) -> (String, String) {
+        let Output { status, stdout, stderr } = self.run(args);
+        let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        assert_eq!(status.code(), Some(code), "{args:?}\n{out}\n{err}");
+        (out, err)
+    }
+
+    /// A file that holds this, and where it is.
+    pub fn file(&self, name: &str, content: &serde_json::Value) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, content.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// What a command that must be refused says.
     pub fn refused(&self, args: &[&str]) -> String {
         let output = self.run(args);

@@ -13,14 +13,6 @@ use async_trait::async_trait;
 use crate::lifecycle::NameError;
 use crate::store::{Store, StoreError};
 
-macro_rules! ensure {
-    ($holds:expr, $($what:tt)+) => {
-        if !$holds {
-            return Err(Wrong(format!($($what)+)));
-        }
-    };
-}
-
 mod clashes;
 mod placed;
 mod placements;

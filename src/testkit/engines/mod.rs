@@ -18,14 +18,6 @@ use crate::engine::Engine;
 use crate::fleet::{DeckyConfig, FleetConfig};
 use crate::lifecycle::{DeckyName, Failure, ServiceName};
 
-macro_rules! ensure {
-    ($holds:expr, $($what:tt)+) => {
-        if !$holds {
-            return Err(Wrong(format!($($what)+)));
-        }
-    };
-}
-
 mod calls;
 mod changing;
 mod stopping;
